@@ -1,0 +1,73 @@
+"""The assoc maps (kind, key digest) to the digest of a value object: Reflow's cache index.
+
+Keys come from `reflow.flow.digest.cache_keys`; values are stored filesets in a repository.
+Implementations: `sqlite`, `memory`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import AsyncIterator, Collection, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from reflow.core.digest import Digest, DigestPrefix
+from reflow.core.errors import ReflowError
+
+__all__ = ["Assoc", "AssocEntry", "Key", "Kind"]
+
+
+class Kind(enum.IntEnum):
+    """What a key maps to; the values are the original's."""
+
+    FILESET = 0
+    """The JSON form of old versions; read, never written."""
+    FILESET_V2 = 1
+
+    def __str__(self) -> str:
+        return "Fileset" if self is Kind.FILESET else "FilesetV2"
+
+
+Key = tuple[Kind, Digest]
+
+
+@dataclass(frozen=True, slots=True)
+class AssocEntry:
+    """A row: its key, its values by kind, when it was last used (Unix seconds) and who wrote it."""
+
+    key: Digest
+    values: Mapping[Kind, Digest]
+    last_access_s: int
+    labels: frozenset[str]
+
+
+class Assoc(Protocol):
+    """The index. All methods may be called at the same time, by several processes too."""
+
+    async def get_many(self, keys: Collection[Key]) -> Mapping[Key, Digest | ReflowError]:
+        """Look keys up; absent ones are left out, broken entries have their error. Refreshes access times."""
+        ...
+
+    async def put_many(self, entries: Mapping[Key, Digest]) -> None:
+        """Store entries, replacing older values. They are durable when this returns."""
+        ...
+
+    async def expand(self, prefix: DigestPrefix) -> list[Digest]:
+        """Keys that an abbreviated digest may stand for."""
+        ...
+
+    async def delete(self, key: Digest) -> None:
+        """Remove a key with all kinds. Raises NOT_EXIST."""
+        ...
+
+    def scan(self) -> AsyncIterator[AssocEntry]:
+        """Every row, in no particular order."""
+        ...
+
+    async def count(self) -> int:
+        """Number of rows."""
+        ...
+
+    async def close(self) -> None:
+        """Make everything durable and let go of resources."""
+        ...

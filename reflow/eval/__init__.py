@@ -1,0 +1,129 @@
+"""From a flow graph to its value.
+
+`reflow.eval.evaluator` walks the graph with a work-list; look-ups, transfers and execs are the only
+tasks. This module has what it is told (`EvalConfig`) and what it tells (`Report`).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from reflow.core.digest import Digest
+from reflow.core.execconfig import ExecConfig, ExecInspect
+from reflow.core.fileset import Fileset
+
+if TYPE_CHECKING:
+    from reflow.assoc import Assoc
+    from reflow.core.errors import ReflowError
+    from reflow.flow.node import Exec, Extern, Flow, Intern
+    from reflow.pool import Exec as RunningExec
+    from reflow.repository import Repository
+    from reflow.sched import Scheduler
+
+__all__ = ["CacheMode", "EvalConfig", "EvalStats", "ExecState", "ImageResolver", "KeyNamespace", "Outcome", "Report"]
+
+
+class CacheMode(enum.Flag):
+    """Whether results are looked up, written, or both."""
+
+    OFF = 0
+    READ = enum.auto()
+    WRITE = enum.auto()
+    READWRITE = READ | WRITE
+
+
+ImageResolver = Callable[[str], Awaitable[str | None]]
+"""Image as written (qualifiers removed) -> the name with its digest that enters keys, or None when unknown."""
+
+KeyNamespace = Callable[[Digest], Digest]
+"""Cache key -> the key under which it is stored; the identity for docker and sandbox."""
+
+
+class ExecState(enum.Enum):
+    """States that a report is told of."""
+
+    WAITING = "waiting"
+    RUNNING = "exec"
+    OK = "ok"
+    ERROR = "err"
+    CACHED = "cached"
+
+
+class Report(Protocol):
+    """Told what happens to external nodes, always on the event loop's thread. Must not block."""
+
+    def queued(self, flow: Exec | Intern | Extern, config: ExecConfig, attempt: int) -> None:
+        """It is to be run and waits for its turn."""
+        ...
+
+    def progress(self, flow: Exec | Intern | Extern, what: str, done_bytes: int, total_bytes: int) -> None:
+        """Something is pulled or copied for it."""
+        ...
+
+    def started(
+        self, flow: Exec | Intern | Extern, config: ExecConfig, attempt: int, task_id: Digest, running: RunningExec
+    ) -> None:
+        """It runs now."""
+        ...
+
+    def finished(
+        self,
+        flow: Exec | Intern | Extern,
+        config: ExecConfig,
+        task_id: Digest,
+        value: Fileset | None,
+        inspect: ExecInspect | None,
+        error: ReflowError | None,
+        keys: Sequence[Digest],
+    ) -> None:
+        """An attempt ended."""
+        ...
+
+    def cached(self, flow: Exec | Intern | Extern, value: Fileset, key: Digest) -> None:
+        """Its value came from the cache."""
+        ...
+
+    def message(self, level: str, text: str) -> None:
+        """A line for the log; level is error, info or debug."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a node came to: its value, or why there is none."""
+
+    value: Any = None
+    error: BaseException | None = None
+
+
+@dataclass(slots=True)
+class EvalStats:
+    """Counts of one evaluation: distinct execs that ran, came from the cache, failed; waiting and running now."""
+
+    executed: int = 0
+    cached: int = 0
+    failed: int = 0
+    waiting: int = 0
+    running: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvalConfig:
+    """All that an evaluation needs from outside."""
+
+    scheduler: Scheduler
+    repository: Repository
+    assoc: Assoc | None
+    report: Report
+    cache: CacheMode = CacheMode.READWRITE
+    bottom_up: bool = False
+    keep_going: bool = False
+    recompute_empty: bool = False
+    invalidate: Callable[[Flow], bool] | None = None
+    resolve_image: ImageResolver | None = None
+    key_namespace: KeyNamespace | None = None
+    snapshot: Callable[[str], Awaitable[Fileset]] | None = None

@@ -1,0 +1,161 @@
+"""Names of nodes: logical digests (of what is to be computed) and physical ones (of concrete inputs).
+
+Both are wire formats: a cache filled by the original is hit by us and the other way round. The
+logical digest of a node is computed once, from its dependencies' digests, without recursion.
+Source: flow/flow.go, (*Flow).WriteDigest and PhysicalDigests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha256
+
+from reflow.core.digest import Digest
+from reflow.core.fileset import Fileset
+from reflow.flow.node import (
+    ArgRef,
+    Collect,
+    Data,
+    Exec,
+    Extern,
+    Flow,
+    Groupby,
+    Intern,
+    Map,
+    Requires,
+    Tagged,
+    Val,
+)
+
+_universe = b""
+
+
+def set_universe(text: str) -> None:
+    """Set the namespace that is mixed into the logical digests computed from now on (``-universe``)."""
+    global _universe
+    _universe = text.encode("utf-8", "surrogateescape")
+
+
+def digest(flow: Flow) -> Digest:
+    """Return the logical digest of a node. Cost is linear in the part not yet digested."""
+    known = flow._digest  # noqa: SLF001  (the memo is ours to keep)
+    if known is not None:
+        return known
+    stack = [flow]
+    while stack:
+        node = stack[-1]
+        if node._digest is not None:  # noqa: SLF001
+            stack.pop()
+            continue
+        waiting = [dep for dep in _inputs(node) if dep._digest is None]  # noqa: SLF001
+        if waiting:
+            stack.extend(waiting)
+            continue
+        node._digest = _compute(node)  # noqa: SLF001
+        stack.pop()
+    assert flow._digest is not None  # noqa: SLF001
+    return flow._digest  # noqa: SLF001
+
+
+def _inputs(node: Flow) -> Sequence[Flow]:
+    """The nodes whose digests the node's material needs."""
+    if isinstance(node, Map):
+        return (*node.deps, *node.body.deps)
+    return node.deps
+
+
+def _compute(node: Flow) -> Digest:
+    """Digest of a node whose inputs have digests."""
+    if isinstance(node, Requires) and not _universe:
+        return digest(node.deps[0])
+    if isinstance(node, Data) and not _universe and not isinstance(node.content, bytes):
+        return node.content.data_digest
+    return Digest(sha256(_material(node)).digest())
+
+
+def _material(node: Flow) -> bytes:
+    """The bytes that are hashed for a node."""
+    prefix = _universe
+    while isinstance(node, Requires):
+        node = node.deps[0]
+        prefix += _universe
+    parts = [prefix]
+    parts += [digest(dep).wire for dep in node.deps]
+    parts.append(node.digest_name)
+    if isinstance(node, Val):
+        if node.error is not None:
+            parts.append(Digest.random().wire)
+        elif isinstance(node.value, Fileset):
+            parts.append(node.value.material())
+        else:
+            parts.append(node.tag.wire)
+    elif isinstance(node, Tagged):
+        parts.append(node.tag.wire)
+    elif isinstance(node, Exec):
+        parts.append(_text(node.image + node.cmd))
+        parts.append(_argmap(node.argmap or ()))
+        if node.extra_digest is not None:
+            parts.append(node.extra_digest.wire)
+    elif isinstance(node, Intern | Extern):
+        parts.append(_text(node.url))
+    elif isinstance(node, Groupby):
+        parts.append(_text(node.pattern))
+    elif isinstance(node, Collect):
+        parts.append(_text(node.pattern + node.replacement))
+    elif isinstance(node, Map):
+        parts.append(_material(node.body))
+    elif isinstance(node, Data):
+        content = node.content
+        parts.append(content if isinstance(content, bytes) else str(content.digest).encode())
+    return b"".join(parts)
+
+
+def _argmap(arguments: Sequence[ArgRef]) -> bytes:
+    """Outputs count downwards from 0, inputs upwards: output 0 and input 0 look alike, as they must."""
+    return b"".join(
+        [(-ref.index if ref.is_output else ref.index).to_bytes(8, "little", signed=True) for ref in arguments]
+    )
+
+
+def _text(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def physical_digest(flow: Exec | Extern, values: Sequence[Fileset], image: str = "") -> Digest:
+    """Digest of the concrete work: the dependencies' values, and for an exec ``image`` and command.
+
+    Holds no operation name, no universe and no digests of dependencies.
+    """
+    hasher = sha256()
+    for value in values:
+        hasher.update(value.material())
+    if isinstance(flow, Extern):
+        hasher.update(_text(flow.url))
+        return Digest(hasher.digest())
+    hasher.update(_text(image + flow.cmd))
+    hasher.update(_argmap(flow.arguments))
+    if flow.extra_digest is not None:
+        hasher.update(flow.extra_digest.wire)
+    return Digest(hasher.digest())
+
+
+def cache_keys(flow: Flow, values: Sequence[Fileset] | None, resolved_image: str | None = None) -> list[Digest]:
+    """Keys under which a node's value is cached, most concrete first.
+
+    ``values`` are the dependencies' values, or None when they are not known yet: then the logical digest
+    is the only key. ``resolved_image`` is the image by digest, when the registry told.
+    """
+    keys: list[Digest] = []
+    if values is not None and isinstance(flow, Exec):
+        if resolved_image is not None and resolved_image != flow.image:
+            keys.append(physical_digest(flow, values, resolved_image))
+        keys.append(physical_digest(flow, values, flow.image))
+    elif values is not None and isinstance(flow, Extern):
+        keys.append(physical_digest(flow, values))
+    keys.append(digest(flow))
+    return keys
+
+
+def image_command_id(image: str, cmd: str) -> Digest:
+    """Name of an image and a command together, as the task database records it."""
+    return Digest.of_text(image + cmd)
