@@ -24,7 +24,7 @@ class AssertionKey(NamedTuple):
         return f"{{{self.subject} {self.namespace}}}"
 
 
-class AssertionConflict(ValueError):
+class AssertionConflictError(ValueError):
     """Two sets say different things of one subject."""
 
 
@@ -77,7 +77,7 @@ NO_ASSERTIONS = Assertions()
 
 
 def merge_assertions(sets: Iterable[Assertions]) -> Assertions:
-    """Join sets. Raises AssertionConflict when two differ about one key."""
+    """Join sets. Raises AssertionConflictError when two differ about one key."""
     distinct: dict[Digest, Assertions] = {each.digest: each for each in sets if each}
     if len(distinct) == 1:
         return next(iter(distinct.values()))
@@ -86,7 +86,7 @@ def merge_assertions(sets: Iterable[Assertions]) -> Assertions:
         for key, properties in each.entries.items():
             known = merged.setdefault(key, properties)
             if known != properties:
-                raise AssertionConflict(f"conflict for {key}: {_difference(known, properties)}")
+                raise AssertionConflictError(f"conflict for {key}: {_difference(known, properties)}")
     return Assertions(merged)
 
 

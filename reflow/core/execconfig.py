@@ -58,7 +58,7 @@ class ExecConfig:
 
 @dataclass(frozen=True, slots=True)
 class ProfileEntry:
-    """Statistics of one gauge (``cpu`` in cores, the others in bytes); mean and var are -1 without samples."""
+    """Statistics of one gauge (``cpu`` in cores, the others in bytes); mean is -1 without samples."""
 
     max: float
     mean: float

@@ -35,7 +35,7 @@ class File:
 
     def __init__(
         self,
-        id: Digest | None = None,  # noqa: A002  (the field's name everywhere)
+        id: Digest | None = None,
         size: int = 0,
         source: str = "",
         etag: str = "",

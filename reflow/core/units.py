@@ -10,13 +10,8 @@ def format_size(amount_bytes: float) -> str:
     size = int(amount_bytes)
     if abs(size) < 1024:
         return f"{size}B"
-    value = float(size)
-    unit = ""
-    for unit in _SIZE_UNITS:
-        value /= 1024
-        if abs(value) < 1024:
-            break
-    return f"{value:.1f}{unit}"
+    power = min(len(_SIZE_UNITS), (abs(size).bit_length() - 1) // 10)
+    return f"{size / 1024**power:.1f}{_SIZE_UNITS[power - 1]}"
 
 
 def format_duration(seconds: float) -> str:

@@ -23,7 +23,16 @@ if TYPE_CHECKING:
     from reflow.repository import Repository
     from reflow.sched import Scheduler
 
-__all__ = ["CacheMode", "EvalConfig", "EvalStats", "ExecState", "ImageResolver", "KeyNamespace", "Outcome", "Report"]
+__all__ = [
+    "CacheMode",
+    "EvalConfig",
+    "EvalStats",
+    "ExecState",
+    "ImageResolver",
+    "KeyNamespace",
+    "Outcome",
+    "Report",
+]
 
 
 class CacheMode(enum.Flag):
@@ -36,7 +45,7 @@ class CacheMode(enum.Flag):
 
 
 ImageResolver = Callable[[str], Awaitable[str | None]]
-"""Image as written (qualifiers removed) -> the name with its digest that enters keys, or None when unknown."""
+"""Image as written, without qualifiers -> the name with its digest that enters keys, or None."""
 
 KeyNamespace = Callable[[Digest], Digest]
 """Cache key -> the key under which it is stored; the identity for docker and sandbox."""
@@ -64,7 +73,12 @@ class Report(Protocol):
         ...
 
     def started(
-        self, flow: Exec | Intern | Extern, config: ExecConfig, attempt: int, task_id: Digest, running: RunningExec
+        self,
+        flow: Exec | Intern | Extern,
+        config: ExecConfig,
+        attempt: int,
+        task_id: Digest,
+        running: RunningExec,
     ) -> None:
         """It runs now."""
         ...
@@ -101,7 +115,7 @@ class Outcome:
 
 @dataclass(slots=True)
 class EvalStats:
-    """Counts of one evaluation: distinct execs that ran, came from the cache, failed; waiting and running now."""
+    """Counts of one evaluation: distinct execs that ran, came from the cache, failed; and those under way."""
 
     executed: int = 0
     cached: int = 0

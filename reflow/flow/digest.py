@@ -38,23 +38,23 @@ def set_universe(text: str) -> None:
 
 def digest(flow: Flow) -> Digest:
     """Return the logical digest of a node. Cost is linear in the part not yet digested."""
-    known = flow._digest  # noqa: SLF001  (the memo is ours to keep)
+    known = flow._digest
     if known is not None:
         return known
     stack = [flow]
     while stack:
         node = stack[-1]
-        if node._digest is not None:  # noqa: SLF001
+        if node._digest is not None:
             stack.pop()
             continue
-        waiting = [dep for dep in _inputs(node) if dep._digest is None]  # noqa: SLF001
+        waiting = [dep for dep in _inputs(node) if dep._digest is None]
         if waiting:
             stack.extend(waiting)
             continue
-        node._digest = _compute(node)  # noqa: SLF001
+        node._digest = _compute(node)
         stack.pop()
-    assert flow._digest is not None  # noqa: SLF001
-    return flow._digest  # noqa: SLF001
+    assert flow._digest is not None
+    return flow._digest
 
 
 def _inputs(node: Flow) -> Sequence[Flow]:
@@ -79,35 +79,35 @@ def _material(node: Flow) -> bytes:
     while isinstance(node, Requires):
         node = node.deps[0]
         prefix += _universe
-    parts = [prefix]
-    parts += [digest(dep).wire for dep in node.deps]
-    parts.append(node.digest_name)
-    if isinstance(node, Val):
-        if node.error is not None:
-            parts.append(Digest.random().wire)
-        elif isinstance(node.value, Fileset):
-            parts.append(node.value.material())
-        else:
-            parts.append(node.tag.wire)
-    elif isinstance(node, Tagged):
-        parts.append(node.tag.wire)
-    elif isinstance(node, Exec):
-        parts.append(_text(node.image + node.cmd))
-        parts.append(_argmap(node.argmap or ()))
-        if node.extra_digest is not None:
-            parts.append(node.extra_digest.wire)
-    elif isinstance(node, Intern | Extern):
-        parts.append(_text(node.url))
-    elif isinstance(node, Groupby):
-        parts.append(_text(node.pattern))
-    elif isinstance(node, Collect):
-        parts.append(_text(node.pattern + node.replacement))
-    elif isinstance(node, Map):
-        parts.append(_material(node.body))
-    elif isinstance(node, Data):
-        content = node.content
-        parts.append(content if isinstance(content, bytes) else str(content.digest).encode())
-    return b"".join(parts)
+    deps = b"".join([digest(dep).wire for dep in node.deps])
+    return prefix + deps + node.digest_name + _body(node)
+
+
+def _body(node: Flow) -> bytes:
+    """The part of a node's material that is its operation's own."""
+    match node:
+        case Val(error=error) if error is not None:
+            return Digest.random().wire
+        case Val(value=Fileset() as value):
+            return value.material()
+        case Tagged():
+            return node.tag.wire
+        case Exec():
+            extra = node.extra_digest
+            text = _text(node.image + node.cmd) + _argmap(node.argmap or ())
+            return text if extra is None else text + extra.wire
+        case Intern(url=url) | Extern(url=url):
+            return _text(url)
+        case Groupby():
+            return _text(node.pattern)
+        case Collect():
+            return _text(node.pattern + node.replacement)
+        case Map():
+            return _material(node.body)
+        case Data(content=content):
+            return content if isinstance(content, bytes) else str(content.digest).encode()
+        case _:
+            return b""
 
 
 def _argmap(arguments: Sequence[ArgRef]) -> bytes:
@@ -139,7 +139,9 @@ def physical_digest(flow: Exec | Extern, values: Sequence[Fileset], image: str =
     return Digest(hasher.digest())
 
 
-def cache_keys(flow: Flow, values: Sequence[Fileset] | None, resolved_image: str | None = None) -> list[Digest]:
+def cache_keys(
+    flow: Flow, values: Sequence[Fileset] | None, resolved_image: str | None = None
+) -> list[Digest]:
     """Keys under which a node's value is cached, most concrete first.
 
     ``values`` are the dependencies' values, or None when they are not known yet: then the logical digest

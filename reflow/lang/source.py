@@ -20,9 +20,7 @@ class Source:
     no name; ``outer`` and ``outer_offset`` then say where it stands, for caret lines.
     """
 
-    def __init__(
-        self, name: str, text: str, *, outer: Source | None = None, outer_offset: int = 0
-    ) -> None:
+    def __init__(self, name: str, text: str, *, outer: Source | None = None, outer_offset: int = 0) -> None:
         self.name = name
         self.text = text
         self.outer = outer
@@ -32,7 +30,7 @@ class Source:
     def line_starts(self) -> list[int]:
         """Offset of the first character of each line."""
         starts = [0]
-        find, text = self.text.find, self.text
+        find = self.text.find
         at = find("\n")
         while at >= 0:
             starts.append(at + 1)

@@ -373,5 +373,3 @@ def pattern_idents(pattern: Pattern) -> Iterator[str]:
                 yield from pattern_idents(element)
         case _:
             pass
-
-

@@ -158,6 +158,6 @@ class Typed:
 
     __slots__ = ("type", "value")
 
-    def __init__(self, value: Value, type: Type) -> None:  # noqa: A002  (the field's name everywhere)
+    def __init__(self, value: Value, type: Type) -> None:
         self.value = value
         self.type = type

@@ -87,7 +87,7 @@ class Executor(Protocol):
         """Get ready; remove what dead runs left behind. Raises with a reason a user can act on."""
         ...
 
-    async def put(self, id: Digest, config: ExecConfig, progress: Progress | None = None) -> Exec:  # noqa: A002
+    async def put(self, id: Digest, config: ExecConfig, progress: Progress | None = None) -> Exec:
         """Start an exec, or return the one with this id that runs or has succeeded.
 
         The caller has made sure of the resources. Raises NOT_EXIST for an unknown image, UNAVAILABLE
@@ -95,11 +95,11 @@ class Executor(Protocol):
         """
         ...
 
-    async def get(self, id: Digest) -> Exec:  # noqa: A002
+    async def get(self, id: Digest) -> Exec:
         """An exec that was put. Raises NOT_EXIST."""
         ...
 
-    async def remove(self, id: Digest) -> None:  # noqa: A002
+    async def remove(self, id: Digest) -> None:
         """Kill it if it runs and delete its directory."""
         ...
 

@@ -23,8 +23,8 @@ __all__ = ["Scheduler", "Task", "TaskOutcome"]
 class Task:
     """One attempt at some work. ``priority``: lower runs first.
 
-    ``on_start`` is called when the exec exists, ``on_progress`` with (what, done bytes, all bytes) while inputs
-    or images are fetched.
+    ``on_start`` is called when the exec exists, ``on_progress`` with (what, done bytes, all bytes) while
+    inputs or images are fetched.
     """
 
     id: Digest
@@ -38,7 +38,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskOutcome:
-    """How a task ended: with a result (which may hold the command's failure), or with ``error`` of the machinery."""
+    """How a task ended: with a result (which may hold a failure), or with ``error`` of the machinery."""
 
     result: ExecResult | None = None
     inspect: ExecInspect | None = None

@@ -39,8 +39,8 @@ class Run:
 class Task:
     """One attempt at one exec, intern or extern.
 
-    ``inspect`` is what the executor told at the end (the JSON of an ExecInspect). ``stdout``, ``stderr``: paths
-    while it runs, digests of repository objects or paths afterwards, as text. ``result_id``: the exec's id.
+    ``inspect`` is what the executor told at the end (the JSON of an ExecInspect). ``stdout``, ``stderr``:
+    paths while it runs, digests of objects or paths afterwards, as text. ``result_id``: the exec's id.
     """
 
     id: Digest

@@ -1,0 +1,1 @@
+"""Reflow: a language and a runtime for incremental data processing."""
