@@ -1,24 +1,33 @@
+# make test    sets up, then runs everything that this machine can run (docker tests where a daemon answers)
 # make check   before every commit: format, lint, types, layers, unit tests
-# make test    everything that this machine can run
-PY ?= .venv/bin/python
-BIN := $(dir $(PY))
+# make bench   our figures beside the floors
+VENV ?= .venv
+PY := $(VENV)/bin/python
+BIN := $(VENV)/bin/
 
-.PHONY: venv check format test
+.PHONY: check format test bench venv
 
-venv:
-	python3 -m venv .venv
-	$(PY) -m pip install -q -e '.[dev]'
+venv: $(VENV)/.installed
 
-check:
-	$(BIN)ruff format --check reflow tests bench
-	$(BIN)ruff check reflow tests bench
+$(VENV)/.installed: pyproject.toml setup.py
+	test -x $(PY) || python3 -m venv $(VENV)
+	$(PY) -m pip install -q --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+check: venv
+	$(BIN)ruff format --check -q .
+	$(BIN)ruff check -q .
 	$(BIN)mypy
-	$(BIN)lint-imports
+	$(BIN)lint-imports --no-logo
+	$(BIN)codespell -q 3 README.md docs reflow tests/unit
 	$(PY) -m pytest tests/unit -q -n auto
 
-format:
-	$(BIN)ruff format reflow tests bench
-	$(BIN)ruff check --fix-only -q reflow tests bench
+format: venv
+	$(BIN)ruff check --fix-only -q .
+	$(BIN)ruff format -q .
 
-test:
-	$(PY) -m pytest -n auto
+test: check
+	$(PY) -m pytest tests -q -n auto --ignore tests/unit
+
+bench: venv
+	$(PY) bench/run.py

@@ -1,0 +1,61 @@
+"""What all tests share: fresh homes, and what to do where something real is missing.
+
+A test that needs a Docker daemon is skipped where there is none. With ``REFLOW_NO_SKIP=1`` (as CI sets it, after
+bringing everything up) a skipped test fails the session: a skip is not a pass.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+DOCKER_IMAGES = ("ubuntu:latest", "alpine:latest")
+
+
+@cache
+def missing_for_docker() -> str:
+    """Say what a docker test lacks here; nothing when all is there."""
+    try:
+        have = subprocess.run(
+            ["docker", "images", "--format", "{{.Repository}}:{{.Tag}}"],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as err:
+        return f"no docker: {err}"
+    if have.returncode:
+        return f"no docker daemon: {have.stderr.strip()}"
+    absent = [image for image in DOCKER_IMAGES if image not in have.stdout.split()]
+    return f"no image {', '.join(absent)}" if absent else ""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("docker") and missing_for_docker():
+            item.add_marker(pytest.mark.skip(reason=missing_for_docker()))
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or not os.environ.get("REFLOW_NO_SKIP"):
+        return
+    skipped = len(reporter.stats.get("skipped", []))
+    if skipped and exitstatus == 0:
+        reporter.write_line(f"{skipped} tests were skipped, and REFLOW_NO_SKIP is set", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture
+def reflow_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fresh ``REFLOW_HOME`` (and ``HOME``) for this test and the processes it starts."""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("REFLOW_HOME", str(home / ".reflow"))
+    return home / ".reflow"
