@@ -1,8 +1,9 @@
 """Go's regular expressions over byte strings, by RE2.
 
-RE2 and Go's ``regexp`` share syntax and rules (leftmost, first alternative). What differs is bridged here: the texts
-of errors, bytes that are no UTF-8 (Go reads each as one U+FFFD, RE2 matches nothing there), ``\\C`` (unknown
-to Go), the steps of replacing, and ``$name`` in replacements. RE2 is imported on first use.
+RE2 and Go's ``regexp`` share syntax and rules (leftmost, first alternative). What differs is bridged
+here: the texts of errors, bytes that are no UTF-8 (Go reads each as one U+FFFD, RE2 matches nothing
+there), ``\\C`` (unknown to Go), ``\\B`` inside characters, the steps of replacing, and ``$name`` in
+replacements. RE2 is imported on first use.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from reflow.lang.diagnostic import EvalError
-from reflow.lang.regex_syntax import explain, find_unsupported
+from reflow.lang.regex_syntax import explain, hide_byte_escapes
 
 if TYPE_CHECKING:
     Span = tuple[int, int]
@@ -34,19 +35,19 @@ class Regex:
     def is_match(self, text: bytes) -> bool:
         """Tell whether it matches anywhere in ``text``."""
         clean, _ = _as_utf8(text)
-        return self._compiled.search(clean) is not None
+        return self._search(clean, 0) is not None
 
     def find(self, text: bytes) -> list[bytes] | None:
         """The first match and its groups (b"" for one that took no part), or None."""
         clean, offsets = _as_utf8(text)
-        found = self._compiled.search(clean)
+        found = self._search(clean, 0)
         if found is None:
             return None
         spans = _original([found.span(group) for group in range(self.group_count + 1)], offsets)
         return [text[start:end] if start >= 0 else b"" for start, end in spans]
 
     def replace_all(self, text: bytes, template: bytes) -> bytes:
-        """Replace every match by ``template``, in which ``$1``, ``${1}``, ``$name`` and ``$$`` are expanded."""
+        """Replace every match; ``$1``, ``${1}``, ``$name`` and ``$$`` in ``template`` are expanded."""
         parts = []
         done = 0
         for spans in self._matches(text):
@@ -59,10 +60,9 @@ class Regex:
     def _matches(self, text: bytes) -> Iterator[list[Span]]:
         """Matches from left to right; an empty one right after another match does not count."""
         clean, offsets = _as_utf8(text)
-        search = self._compiled.search
         position, last_end = 0, -1
         while position <= len(clean):
-            found = search(clean, position)
+            found = self._search(clean, position)
             if found is None:
                 return
             start, end = found.span()
@@ -70,6 +70,18 @@ class Regex:
                 yield _original([found.span(group) for group in range(self.group_count + 1)], offsets)
             last_end = end
             position = end if end > position else position + _width(clean, position)
+
+    def _search(self, clean: bytes, position: int) -> Any:
+        """The first match from a position on. RE2 lets ``\\B`` match inside a character, Go does not."""
+        found = self._compiled.search(clean, position)
+        while found is not None and clean[found.start() : found.start() + 1] > b"\x7f":
+            start = found.start()
+            if clean[start] >= 0xC0:
+                break
+            while start < len(clean) and 0x80 <= clean[start] < 0xC0:
+                start += 1
+            found = self._compiled.search(clean, start)
+        return found
 
     def _expand(self, template: bytes, text: bytes, spans: Sequence[Span]) -> bytes:
         if b"$" not in template:
@@ -99,18 +111,16 @@ def compile_regex(pattern: bytes) -> Regex:
 
 
 def _compile(pattern: bytes) -> Any:
-    import re2  # noqa: PLC0415  (on use)
+    import re2
 
-    unsupported = find_unsupported(pattern)
-    if unsupported is not None:
-        raise EvalError(unsupported)
     options = re2.Options()
     options.log_errors = False
     options.max_mem = 64 << 20
+    readable, restore = hide_byte_escapes(pattern)
     try:
-        return re2.compile(pattern, options)
+        return re2.compile(readable, options)
     except re2.error as err:
-        raise EvalError(explain(pattern, err.args[0])) from err
+        raise EvalError(restore(explain(readable, err.args[0]))) from err
 
 
 def _as_utf8(text: bytes) -> tuple[bytes, list[int] | None]:

@@ -1,0 +1,7 @@
+"""``python -m reflow``."""
+
+import sys
+
+from reflow.cli.main import main
+
+sys.exit(main())

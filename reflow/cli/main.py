@@ -1,0 +1,34 @@
+"""The entry point of the ``reflow`` command.
+
+``reflow version`` must not cost more than twice Python's own start, so it is answered here with nothing
+imported; everything else is in `reflow.cli.app`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from reflow.runtime.home import default_config_path
+
+
+def main() -> int:
+    """Run the command line of this process; return its exit status."""
+    words = sys.argv[1:]
+    if words == ["version"] and not os.path.exists(default_config_path()):
+        from reflow.version import version_text
+
+        return _print(version_text())
+    from reflow.cli.app import run
+
+    return run(words)
+
+
+def _print(text: str) -> int:
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except OSError as err:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141 if isinstance(err, BrokenPipeError) else 1
+    return 0
