@@ -2,7 +2,7 @@
 
 An error has a `Kind` (which decides retries, exit codes and HTTP status), the operation that failed,
 its arguments, and its cause. Its text is that of the original: ``op arg: kind:`` and the cause on
-the next line. Errors of the user's program are `reflow.lang.diagnostic.SourceError` instead.
+the next line. Errors of the user's program are `ProgramError`s instead (see `reflow.lang.diagnostic`).
 """
 
 from __future__ import annotations
@@ -64,6 +64,10 @@ _NON_RETRYABLE = frozenset(
 _NEVER_RESTART = frozenset(
     {Kind.CANCELED, Kind.FATAL, Kind.NOT_SUPPORTED, Kind.NOT_ALLOWED, Kind.MODULE, Kind.DOCKER_EXEC}
 )
+
+
+class ProgramError(Exception):
+    """An error of the user's program. The language has the concrete ones, which know positions."""
 
 
 class ReflowError(Exception):

@@ -53,6 +53,7 @@ class ExecConfig:
     needs_aws_creds: bool = False
     needs_docker_access: bool = False
     output_is_dir: tuple[bool, ...] = ()
+    output_names: tuple[str, ...] = ()
     position: str = ""
 
 
@@ -87,6 +88,8 @@ class ExecInspect:
     """What is known of an exec, for ``info``, ``ps`` and the task database.
 
     ``state`` is one of initializing, created, running, complete. ``runtime_s`` is wall time.
+    ``stdout_path`` and ``stderr_path`` are where its output is, or "" when there was none;
+    ``directory`` is that of a failed exec, which is kept.
     """
 
     config: ExecConfig
@@ -101,3 +104,6 @@ class ExecInspect:
     runtime_s: float = 0.0
     stdout: Digest | None = None
     stderr: Digest | None = None
+    stdout_path: str = ""
+    stderr_path: str = ""
+    directory: str = ""

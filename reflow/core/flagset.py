@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
@@ -65,8 +66,11 @@ class Flag:
     """One flag. ``set_text`` reads a value, or raises ValueError; ``text`` is the value as text.
 
     ``type_word`` is shown after the name (none for booleans); ``default`` is its text, quoted when shown if
-    ``is_quoted``. ``is_set`` tells whether the command line mentioned it.
+    ``is_quoted``. ``is_set`` tells whether the command line mentioned it. A class that does not
+    ``hides_zero`` shows defaults of zero and false too.
     """
+
+    hides_zero: ClassVar[bool] = True
 
     __slots__ = (
         "default",
@@ -179,7 +183,7 @@ def _flag_text(flag: Flag) -> str:
         line += f" {word}"
     line += "\t" if len(line) <= 4 else "\n    \t"
     line += usage.replace("\n", "\n    \t")
-    if flag.default and flag.default not in ("false", "0", "0s"):
+    if flag.default and not (flag.hides_zero and flag.default in ("false", "0", "0s")):
         shown = f'"{flag.default}"' if flag.is_quoted else flag.default
         line += f" (default {shown})"
     return line + "\n"

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from reflow.core.assertion import AssertionKey, Assertions
 from reflow.core.digest import Digest
 from reflow.core.execconfig import ExecConfig, ExecInspect
 from reflow.core.fileset import Fileset
@@ -18,12 +19,14 @@ from reflow.core.fileset import Fileset
 if TYPE_CHECKING:
     from reflow.assoc import Assoc
     from reflow.core.errors import ReflowError
+    from reflow.flow.data import LocalFile
     from reflow.flow.node import Exec, Extern, Flow, Intern
     from reflow.pool import Exec as RunningExec
     from reflow.repository import Repository
     from reflow.sched import Scheduler
 
 __all__ = [
+    "AssertionSource",
     "CacheMode",
     "EvalConfig",
     "EvalStats",
@@ -43,6 +46,9 @@ class CacheMode(enum.Flag):
     WRITE = enum.auto()
     READWRITE = READ | WRITE
 
+
+AssertionSource = Callable[[AssertionKey], Awaitable[Assertions]]
+"""What is true now of a subject; raises ReflowError when nobody can tell."""
 
 ImageResolver = Callable[[str], Awaitable[str | None]]
 """Image as written, without qualifiers -> the name with its digest that enters keys, or None."""
@@ -115,19 +121,30 @@ class Outcome:
 
 @dataclass(slots=True)
 class EvalStats:
-    """Counts of one evaluation: distinct execs that ran, came from the cache, failed; and those under way."""
+    """Counts of one evaluation.
+
+    ``executed``, ``cached``, ``failed``: distinct execs that ran (whatever came of it), whose value came from
+    the cache, and that failed. The others count external nodes: those that wait for their turn, that run,
+    that are done, and all that were met so far.
+    """
 
     executed: int = 0
     cached: int = 0
     failed: int = 0
     waiting: int = 0
     running: int = 0
+    completed: int = 0
     total: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvalConfig:
-    """All that an evaluation needs from outside."""
+    """All that an evaluation needs from outside.
+
+    ``current_assertions`` is given for the policy *exact*: a cached value counts only if what it asserts of
+    the world is still so. None is the policy *never*. ``hash_files`` hashes local files that a
+    continuation brought up (and makes them known to whoever looks for inputs); None hashes in a thread.
+    """
 
     scheduler: Scheduler
     repository: Repository
@@ -141,3 +158,5 @@ class EvalConfig:
     resolve_image: ImageResolver | None = None
     key_namespace: KeyNamespace | None = None
     snapshot: Callable[[str], Awaitable[Fileset]] | None = None
+    current_assertions: AssertionSource | None = None
+    hash_files: Callable[[Sequence[LocalFile]], Awaitable[None]] | None = None

@@ -1,0 +1,19 @@
+"""Executors of one machine: where a command of a program really runs.
+
+`reflow.executor.process.ProcessExecutor` runs it with this machine's own tools,
+`reflow.executor.docker.DockerExecutor` in a container of its image. Both are a
+`reflow.executor.local.LocalExecutor`, which does all that they share:
+
+* ``<localdir>/execs/<hex>/`` is the directory of one exec (`layout`): ``arg/<i>/<j>`` has its inputs
+  (`staging`), ``return/<k>`` its outputs (`output`), ``tmp`` is its home, ``lock`` is locked while it lives.
+  The name is made from command and inputs. It goes when the exec ends; that of a failed exec stays, with
+  ``failed`` (why), ``command``, ``stdout`` and ``stderr``, until the same command runs again or two weeks
+  have passed.
+* ``<localdir>/logs/<2 hex>/<hex>.stdout`` and ``….stderr``, named by the exec's id, have its output, while it
+  runs and afterwards, where there is any. An exec that is put again under its id replaces them.
+* Exit codes become errors in one table (`outcome`), gauges are sampled from /proc and cgroup files
+  (`profile`).
+
+`reflow.executor.choose` says which executor a run uses, `reflow.executor.images` which digest of an image
+enters cache keys, `reflow.executor.transfer` has the interns and externs of ``localfile://``.
+"""

@@ -8,30 +8,18 @@ the file's digest text instead of its bytes.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from hashlib import sha256
-from typing import NamedTuple
 
 from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ReflowError
+from reflow.core.signature import Signature
+
+__all__ = ["DATA_OP", "INLINE_LIMIT_BYTES", "LocalFile", "Signature"]
 
 DATA_OP = b"maxOp"
 INLINE_LIMIT_BYTES = 200 * 2**20
 _CHUNK_BYTES = 1 << 20
-
-
-class Signature(NamedTuple):
-    """What tells one state of a local file from another; times in nanoseconds."""
-
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-
-    @classmethod
-    def of(cls, status: os.stat_result) -> Signature:
-        """The signature in a stat result."""
-        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 class LocalFile:
@@ -62,25 +50,32 @@ class LocalFile:
         self.signature = signature
         self.size = signature.size
 
-    def hash(self) -> None:
-        """Read the file and compute both digests. Blocking; raises ReflowError naming the path."""
+    def hash(self, observe: Callable[[int], None] | None = None) -> None:
+        """Read the file and compute both digests. Blocking; raises ReflowError naming the path.
+
+        ``observe`` is told the bytes of each piece that was read; what it raises ends the reading.
+        """
         try:
-            self._read()
+            self._read(observe)
         except OSError as err:
             kind = Kind.NOT_EXIST if isinstance(err, FileNotFoundError) else Kind.NOT_ALLOWED
             if not isinstance(err, FileNotFoundError | PermissionError):
                 kind = Kind.INVALID
             raise ReflowError(kind, "file", self.path, cause=err.strerror or str(err)) from err
 
-    def _read(self) -> None:
+    def _read(self, observe: Callable[[int], None] | None) -> None:
         with open(self.path, "rb", buffering=0) as stream:
             before = Signature.of(os.fstat(stream.fileno()))
             plain = sha256()
             inline = sha256(DATA_OP) if before.size <= INLINE_LIMIT_BYTES else None
-            while chunk := stream.read(_CHUNK_BYTES):
+            buffer = memoryview(bytearray(min(_CHUNK_BYTES, before.size + 1)))
+            while count := stream.readinto(buffer):
+                chunk = buffer[:count]
                 plain.update(chunk)
                 if inline is not None:
                     inline.update(chunk)
+                if observe is not None:
+                    observe(count)
             after = Signature.of(os.fstat(stream.fileno()))
         if before != after:
             raise ReflowError(Kind.TEMPORARY, "file", self.path, cause="changed while it was read")

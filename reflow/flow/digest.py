@@ -8,10 +8,12 @@ Source: flow/flow.go, (*Flow).WriteDigest and PhysicalDigests.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from hashlib import sha256
 
 from reflow.core.digest import Digest
 from reflow.core.fileset import Fileset
+from reflow.flow.data import LocalFile
 from reflow.flow.node import (
     ArgRef,
     Collect,
@@ -137,6 +139,32 @@ def physical_digest(flow: Exec | Extern, values: Sequence[Fileset], image: str =
     if flow.extra_digest is not None:
         hasher.update(flow.extra_digest.wire)
     return Digest(hasher.digest())
+
+
+def unhashed_files(flow: Flow) -> list[LocalFile]:
+    """Local files whose contents the node's digest needs and that nobody has read yet."""
+    found: dict[LocalFile, None] = {}
+    stack = [flow] if flow._digest is None else []
+    seen: set[Flow] = set()
+    while stack:
+        node = stack.pop()
+        if isinstance(node, Data) and not isinstance(node.content, bytes) and not node.content.is_hashed:
+            found[node.content] = None
+        for dep in _inputs(node):
+            if dep._digest is None and dep not in seen and not isinstance(dep, Val):
+                seen.add(dep)
+                stack.append(dep)
+    return list(found)
+
+
+def renamed(flow: Flow, name: Digest) -> Flow:
+    """A copy of a node whose logical digest is ``name``: what a continuation returned, under its name.
+
+    Source: flow/flow.go, (*Flow).Fork.
+    """
+    twin = copy(flow)
+    twin._digest = name
+    return twin
 
 
 def cache_keys(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from reflow.core.errors import ProgramError
 from reflow.lang.source import INPUT_NAME, Pos
 
 
@@ -38,7 +39,7 @@ class Diagnostic:
         return "\n".join(lines)
 
 
-class SourceError(Exception):
+class SourceError(ProgramError):
     """The errors of one pass over a program. ``str`` is the original's text, `render` is for people."""
 
     def __init__(self, diagnostics: Sequence[Diagnostic]) -> None:
@@ -53,7 +54,7 @@ class SourceError(Exception):
         return "\n".join([each.render() for each in self.diagnostics])
 
 
-class EvalError(Exception):
+class EvalError(ProgramError):
     """An error while a program is evaluated: one message, with the place it is reported at.
 
     ``str`` is the original's text (``POS: message``). ``pos`` may be None.

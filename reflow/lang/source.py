@@ -72,8 +72,12 @@ class Pos:
         """``FILE:LINE:COL``, or ``<input>`` for a position that was never set."""
         if self.at < 0:
             return INPUT_NAME
-        line, column = self.source.line_column(self.at)
+        line, column = self.line_column()
         return f"{self.source.name or INPUT_NAME}:{line}:{column}"
+
+    def line_column(self) -> tuple[int, int]:
+        """Line and column that are reported; only for a position that is set."""
+        return self.source.line_column(self.at)
 
     def sort_key(self) -> tuple[str, int]:
         """Order by file name, then by offset."""
@@ -81,6 +85,24 @@ class Pos:
 
     def __repr__(self) -> str:
         return f"Pos({self})"
+
+
+class ReportedPos(Pos):
+    """A place whose line and column are given: they are not those of an offset in its source.
+
+    Errors inside an interpolation are such places: the original's columns drift.
+    """
+
+    __slots__ = ("column", "line")
+
+    def __init__(self, source: Source, start: int, end: int, line: int, column: int) -> None:
+        super().__init__(source, end, start, end)
+        self.line = line
+        self.column = column
+
+    def line_column(self) -> tuple[int, int]:
+        """Line and column that are reported."""
+        return self.line, self.column
 
 
 NO_SOURCE = Source("", "")

@@ -1,20 +1,20 @@
 """Types: what they are made of, how they print, and what is checked when they are made.
 
-Types are immutable values; equality, subtyping and unification are in `reflow.lang.unify` (Python's
-``==`` on types is identity). Names of aliases are gone after `expand`, save in `RefType`, which only the
-parser makes. An `ErrorType` inside a type makes the whole an error.
+Types are immutable values, shared freely; Python's ``==`` on them is identity, `equal` is the language's.
+Subtyping and unification are in `reflow.lang.unify`, constness in `reflow.lang.constness`. Names of aliases
+are gone after `reflow.lang.expand`, save in `RefType`, which only the parser makes. An `ErrorType` inside a
+type makes the whole an error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import ClassVar
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 NOT_CONST = -1
 CAN_CONST = 0
 CONST = 1
-
-MAX_FUNC_ARGS = 128
 
 EMPTY_PREDICATES: frozenset[int] = frozenset()
 
@@ -23,21 +23,37 @@ class Type:
     """A type. ``label`` names an exec's output; ``is_flow`` says that values are delayed.
 
     ``level`` is one of NOT_CONST, CAN_CONST, CONST; ``predicates`` are what constness hangs on. None of these
-    takes part in equality or subtyping.
+    takes part in equality or subtyping. The slots with an underscore remember what was computed once.
     """
 
-    __slots__ = ("is_flow", "label", "level", "predicates")
+    __slots__ = ("_const", "_not_const", "is_flow", "label", "level", "predicates")
 
     kind: ClassVar[str]
     """The name in messages of mismatches."""
     kind_id: ClassVar[int]
     """The byte that stands for the kind inside digests."""
 
+    _copied: ClassVar[tuple[str, ...]] = ("is_flow", "label", "level", "predicates")
+
+    def __init_subclass__(cls) -> None:
+        own = [slot for slot in cls.__dict__.get("__slots__", ()) if not slot.startswith("_")]
+        cls._copied = (*cls._copied, *own)
+
     def __init__(self) -> None:
         self.label = ""
         self.is_flow = False
         self.level = CAN_CONST
         self.predicates = EMPTY_PREDICATES
+        self._const: Type | None = None
+        self._not_const: Type | None = None
+
+    def parts(self) -> Sequence[Type]:
+        """The types that this one is made of, in the order in which an error among them counts."""
+        return ()
+
+    def rebuilt(self, change: Callable[[Type], Type]) -> Type:
+        """The same type with ``change`` applied to its parts; itself when none changed."""
+        return self
 
     def body(self) -> str:
         """The text without the label."""
@@ -56,12 +72,9 @@ class Type:
         is_flow: bool | None = None,
         level: int | None = None,
         predicates: frozenset[int] | None = None,
-    ) -> Type:
+    ) -> Self:
         """A shallow copy with some of the side attributes changed."""
-        copy = type(self).__new__(type(self))
-        for cls in type(self).__mro__:
-            for slot in getattr(cls, "__slots__", ()):
-                setattr(copy, slot, getattr(self, slot))
+        copy = self._copy()
         if label is not None:
             copy.label = label
         if is_flow is not None:
@@ -70,6 +83,17 @@ class Type:
             copy.level = level
         if predicates is not None:
             copy.predicates = predicates
+        return copy
+
+    def _copy(self, **changes: Any) -> Self:
+        cls = type(self)
+        copy = cls.__new__(cls)
+        for slot in cls._copied:
+            setattr(copy, slot, getattr(self, slot))
+        copy._const = None
+        copy._not_const = None
+        for slot, value in changes.items():
+            setattr(copy, slot, value)
         return copy
 
 
@@ -106,17 +130,19 @@ TOP = BasicType("top", 17)
 class ErrorType(Type):
     """What the type of an erroneous expression is. ``message`` is what is wrong.
 
-    ``cause`` may carry the exception or the diagnostics behind it.
+    ``cause`` holds the diagnostics when they bring positions of their own, as those of a switch do;
+    ``hint`` says what could be done, for people.
     """
 
-    __slots__ = ("cause", "message")
+    __slots__ = ("cause", "hint", "message")
     kind = "error"
     kind_id = 0
 
-    def __init__(self, message: str, cause: object = None) -> None:
+    def __init__(self, message: str, cause: Sequence[Any] | None = None, hint: str = "") -> None:
         super().__init__()
         self.message = message
         self.cause = cause
+        self.hint = hint
 
     def body(self) -> str:
         """``error: MESSAGE``."""
@@ -128,7 +154,7 @@ class Field:
 
     __slots__ = ("name", "type")
 
-    def __init__(self, name: str, type: Type) -> None:  # noqa: A002  (what it is)
+    def __init__(self, name: str, type: Type) -> None:
         self.name = name
         self.type = type
 
@@ -160,6 +186,15 @@ class ListType(Type):
         super().__init__()
         self.element = element
 
+    def parts(self) -> Sequence[Type]:
+        """The element."""
+        return (self.element,)
+
+    def rebuilt(self, change: Callable[[Type], Type]) -> Type:
+        """The same with its element changed."""
+        element = change(self.element)
+        return self if element is self.element else self._copy(element=element)
+
     def body(self) -> str:
         """``[T]``."""
         return f"[{self.element}]"
@@ -177,54 +212,93 @@ class MapType(Type):
         self.key = key
         self.value = value
 
+    def parts(self) -> Sequence[Type]:
+        """Key, value."""
+        return (self.key, self.value)
+
+    def rebuilt(self, change: Callable[[Type], Type]) -> Type:
+        """The same with key and value changed."""
+        key, value = change(self.key), change(self.value)
+        return self if key is self.key and value is self.value else self._copy(key=key, value=value)
+
     def body(self) -> str:
         """``[K:V]``."""
         return f"[{self.key}:{self.value}]"
 
 
-class TupleType(Type):
-    """``(T, U)``; fields may have labels."""
+class FieldsType(Type):
+    """What types with fields have in common."""
 
-    __slots__ = ("fields",)
-    kind = "tuple"
-    kind_id = 10
+    __slots__ = ("_by_name", "fields")
 
     def __init__(self, fields: Sequence[Field]) -> None:
         super().__init__()
         self.fields = tuple(fields)
+
+    @property
+    def by_name(self) -> Mapping[str, Type]:
+        """Name -> type; of fields with one name the last counts, as where the original compares types."""
+        try:
+            return self._by_name
+        except AttributeError:
+            self._by_name: dict[str, Type] = {each.name: each.type for each in self.fields}
+            return self._by_name
+
+    def parts(self) -> Sequence[Type]:
+        """The fields' types, in order."""
+        return [each.type for each in self.fields]
+
+    def rebuilt(self, change: Callable[[Type], Type]) -> Type:
+        """The same with its fields changed."""
+        fields = _changed(self.fields, change)
+        return self if fields is self.fields else self._copy(fields=fields)
+
+
+class TupleType(FieldsType):
+    """``(T, U)``; fields may have labels."""
+
+    __slots__ = ()
+    kind = "tuple"
+    kind_id = 10
 
     def body(self) -> str:
         """``(T, U)``."""
         return f"({fields_text(self.fields)})"
 
 
-class FuncType(Type):
+class FuncType(FieldsType):
     """``func(ARGS) R``."""
 
-    __slots__ = ("fields", "result")
+    __slots__ = ("result",)
     kind = "func"
     kind_id = 11
 
     def __init__(self, fields: Sequence[Field], result: Type) -> None:
-        super().__init__()
-        self.fields = tuple(fields)
+        super().__init__(fields)
         self.result = result
+
+    def parts(self) -> Sequence[Type]:
+        """The result, then the arguments."""
+        return [self.result, *(each.type for each in self.fields)]
+
+    def rebuilt(self, change: Callable[[Type], Type]) -> Type:
+        """The same with result and arguments changed."""
+        result, fields = change(self.result), _changed(self.fields, change)
+        if result is self.result and fields is self.fields:
+            return self
+        return self._copy(result=result, fields=fields)
 
     def body(self) -> str:
         """``func(ARGS) R``."""
         return f"func({fields_text(self.fields)}) {self.result}"
 
 
-class StructType(Type):
+class StructType(FieldsType):
     """``{FIELDS}``."""
 
-    __slots__ = ("fields",)
+    __slots__ = ()
     kind = "struct"
     kind_id = 12
-
-    def __init__(self, fields: Sequence[Field]) -> None:
-        super().__init__()
-        self.fields = tuple(fields)
 
     def body(self) -> str:
         """``{FIELDS}``."""
@@ -283,6 +357,20 @@ class SumType(Type):
         super().__init__()
         self.variants = tuple(variants)
 
+    def parts(self) -> Sequence[Type]:
+        """The elements that there are."""
+        return [each.element for each in self.variants if each.element is not None]
+
+    def rebuilt(self, change: Callable[[Type], Type]) -> Type:
+        """The same with its elements changed."""
+        variants = [
+            each if each.element is None else VariantType(each.tag, change(each.element))
+            for each in self.variants
+        ]
+        if all(new.element is old.element for new, old in zip(variants, self.variants, strict=True)):
+            return self
+        return self._copy(variants=tuple(variants))
+
     def body(self) -> str:
         """``#A | #B(T)``."""
         return " | ".join([str(each) for each in self.variants])
@@ -292,20 +380,94 @@ class SumType(Type):
         return next((each for each in self.variants if each.tag == tag), None)
 
 
+def _changed(fields: tuple[Field, ...], change: Callable[[Type], Type]) -> tuple[Field, ...]:
+    types = [change(each.type) for each in fields]
+    if all(new is old.type for new, old in zip(types, fields, strict=True)):
+        return fields
+    return tuple([Field(old.name, new) for old, new in zip(fields, types, strict=True)])
+
+
 def fields_text(fields: Sequence[Field]) -> str:
     """Fields as the original prints them: a type is shown once for names in a row that share it."""
-    from reflow.lang.unify import equal  # noqa: PLC0415  (unify is built on this module)
-
     words = []
     for index, each in enumerate(fields):
-        follows = index + 1 < len(fields)
         if not each.name:
             words.append(str(each.type))
-        elif follows and fields[index + 1].name and equal(each.type, fields[index + 1].type):
+        elif index + 1 < len(fields) and equal(fields[index + 1].type, each.type):
             words.append(each.name)
         else:
             words.append(f"{each.name} {each.type}")
     return ", ".join(words)
+
+
+# ---------------------------------------------------------------------------------------- equality
+
+
+def equal(left: Type, right: Type) -> bool:
+    """Tell whether two types are the same; labels, constness and the flow flag do not count.
+
+    An error type equals nothing, not even itself. References are equal when their paths are.
+    """
+    if left.kind_id != right.kind_id or left.kind_id == 0:
+        return False
+    compare = _EQUAL.get(type(left))
+    return compare is None or compare(left, right)
+
+
+def _equal_lists(left: ListType, right: ListType) -> bool:
+    return equal(left.element, right.element)
+
+
+def _equal_maps(left: MapType, right: MapType) -> bool:
+    return equal(left.key, right.key) and equal(left.value, right.value)
+
+
+def _equal_tuples(left: FieldsType, right: FieldsType) -> bool:
+    pairs = zip(left.fields, right.fields, strict=False)
+    return len(left.fields) == len(right.fields) and all(equal(one.type, two.type) for one, two in pairs)
+
+
+def _equal_funcs(left: FuncType, right: FuncType) -> bool:
+    return equal(left.result, right.result) and _equal_tuples(left, right)
+
+
+def _equal_structs(left: FieldsType, right: FieldsType) -> bool:
+    if len(left.fields) != len(right.fields):
+        return False
+    theirs = right.by_name
+    return all(name in theirs and equal(each, theirs[name]) for name, each in left.by_name.items())
+
+
+def _equal_sums(left: SumType, right: SumType) -> bool:
+    if len(left.variants) != len(right.variants):
+        return False
+    theirs = {each.tag: each.element for each in right.variants}
+    for each in left.variants:
+        if each.tag not in theirs:
+            return False
+        other = theirs[each.tag]
+        if each.element is None or other is None:
+            if each.element is not other:
+                return False
+        elif not equal(each.element, other):
+            return False
+    return True
+
+
+def _equal_refs(left: RefType, right: RefType) -> bool:
+    return left.path == right.path
+
+
+_EQUAL: dict[type[Type], Callable[[Any, Any], bool]] = {
+    ListType: _equal_lists,
+    MapType: _equal_maps,
+    TupleType: _equal_tuples,
+    FuncType: _equal_funcs,
+    StructType: _equal_structs,
+    ModuleType: _equal_structs,
+    SumType: _equal_sums,
+    RefType: _equal_refs,
+}
 
 
 # ------------------------------------------------------------------------------------- constructors
@@ -314,7 +476,7 @@ def fields_text(fields: Sequence[Field]) -> str:
 
 def list_of(element: Type) -> Type:
     """``[element]``."""
-    return _unless_error([element], lambda: ListType(element))
+    return element if element.kind_id == 0 else ListType(element)
 
 
 _MAP_KEYS = frozenset({"string", "int", "float", "bool", "file", "top"})
@@ -324,30 +486,27 @@ def map_of(key: Type, value: Type) -> Type:
     """``[key:value]``; an error when the key's kind is none that maps can have."""
     if key.kind not in _MAP_KEYS:
         return ErrorType(f"{key} is not a valid map key type")
-    return _unless_error([key, value], lambda: MapType(key, value))
+    return value if value.kind_id == 0 else MapType(key, value)
 
 
 def tuple_of(fields: Sequence[Field]) -> Type:
     """``(fields)``."""
-    return _unless_error([each.type for each in fields], lambda: TupleType(fields))
+    return checked(TupleType(fields))
 
 
 def func_of(fields: Sequence[Field], result: Type) -> Type:
-    """``func(fields) result``; an error beyond 128 arguments."""
-    if len(fields) > MAX_FUNC_ARGS:
-        return ErrorType(f"functions can have at most {MAX_FUNC_ARGS} arguments")
-    return _unless_error([*(each.type for each in fields), result], lambda: FuncType(fields, result))
+    """``func(fields) result``. That literals have at most 128 arguments is checked elsewhere."""
+    return checked(FuncType(fields, result))
 
 
 def struct_of(fields: Sequence[Field]) -> Type:
     """``{fields}``."""
-    return _unless_error([each.type for each in fields], lambda: StructType(fields))
+    return checked(StructType(fields))
 
 
 def module_of(fields: Sequence[Field], aliases: Sequence[Field] = ()) -> Type:
     """``module{fields, aliases}``."""
-    parts = [each.type for each in (*fields, *aliases)]
-    return _unless_error(parts, lambda: ModuleType(fields, aliases))
+    return checked(ModuleType(fields, aliases))
 
 
 def ref(path: Sequence[str]) -> Type:
@@ -363,17 +522,33 @@ def sum_of(variants: Sequence[VariantType]) -> Type:
     for each in variants:
         if not each.tag:
             return ErrorType("tag must be non-empty")
-        if each.tag[0].islower():
-            return ErrorType(f'tag "{each.tag}" does not begin with uppercase')
+        if unicodedata.category(each.tag[0]) == "Ll":
+            hint = f"#{each.tag[0].upper()}{each.tag[1:]}"
+            return ErrorType(f'tag "{each.tag}" does not begin with uppercase', hint=f"write {hint}")
         if each.tag in seen:
             return ErrorType(f'tag "{each.tag}" is not unique')
         seen.add(each.tag)
-    elements = [each.element for each in variants if each.element is not None]
-    return _unless_error(elements, lambda: SumType(variants))
+    return checked(SumType(variants))
 
 
-def _unless_error(parts: Iterable[Type], build: Callable[[], Type]) -> Type:
-    for part in parts:
-        if isinstance(part, ErrorType):
+def flow_of(type: Type) -> Type:
+    """The type as one whose values are delayed: those of system functions that make flows."""
+    return type.replaced(is_flow=True, level=NOT_CONST, predicates=EMPTY_PREDICATES)
+
+
+def labelled(label: str, type: Type) -> Type:
+    """The type with a label, as an exec's outputs have."""
+    return type.replaced(label=label)
+
+
+def checked(type: Type) -> Type:
+    """The type, or the first error among its parts."""
+    for part in type.parts():
+        if part.kind_id == 0:
             return part
-    return build()
+    return type
+
+
+def is_exported(name: str) -> bool:
+    """Whether a name is visible outside of its module: whether it begins with an uppercase letter."""
+    return unicodedata.category(name[0]) == "Lu" if name else False

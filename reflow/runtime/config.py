@@ -160,16 +160,10 @@ def load_config(path: str | None = None, overrides: Mapping[str, str] | None = N
     path = default if path is None else path
     values: dict[str, Any] = {key.name: key.default for key in KEYS.values() if key.default}
     values.update(_read(path, is_required=path != default) if path else {})
-    given = {key: text for key, text in (overrides or {}).items() if text}
-    values.update(given)
+    values.update({key: text for key, text in (overrides or {}).items() if text})
     config = Config(values, path)
-    if given or len(values) != len(config.values) or _is_custom(values):
-        config.check()
+    config.check()
     return config
-
-
-def _is_custom(values: Mapping[str, Any]) -> bool:
-    return any(key not in KEYS or values[key] != KEYS[key].default for key in values)
 
 
 def _read(path: str, *, is_required: bool) -> dict[str, Any]:
@@ -217,15 +211,24 @@ def _text_value(path: str, key: str, value: Any) -> Any:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise ConfigError(f"config {path}: {key}: got {_kind(value)} ({value}), want a string: PROVIDER[,FLAG=VALUE]")
+        raise ConfigError(
+            f"config {path}: {key}: got {_kind(value)} ({value}), want a string: PROVIDER[,FLAG=VALUE]"
+        )
     return value
 
 
 def _kind(value: object) -> str:
-    names = {bool: "a boolean", int: "a number", float: "a number", str: "text", list: "a list", dict: "a mapping"}
+    names = {
+        bool: "a boolean",
+        int: "a number",
+        float: "a number",
+        str: "text",
+        list: "a list",
+        dict: "a mapping",
+    }
     return names.get(type(value), f"a {type(value).__name__}")
 
 
 def not_supported(what: str) -> ReflowError:
     """The error for something that a later version will have."""
-    return ReflowError(Kind.NOT_SUPPORTED, "", cause=f"not supported yet: {what}")
+    return ReflowError(Kind.OTHER, cause=f"not supported yet: {what}")

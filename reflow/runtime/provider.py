@@ -160,7 +160,11 @@ KEYS: dict[str, Key] = {
         Key(
             "logger",
             "logger",
-            (Provider("logger", "messages on stderr", (_flag("level", "info", "off, error, info or debug"),)),),
+            (
+                Provider(
+                    "logger", "messages on stderr", (_flag("level", "info", "off, error, info or debug"),)
+                ),
+            ),
         ),
         Key(
             "metrics",
@@ -172,7 +176,9 @@ KEYS: dict[str, Key] = {
                     "metrics for Prometheus",
                     (
                         _flag("namespace", "reflow", "what names of metrics begin with"),
-                        _flag("nodeexporterport", "9101", "port of the node exporter on a cluster's machines"),
+                        _flag(
+                            "nodeexporterport", "9101", "port of the node exporter on a cluster's machines"
+                        ),
                         _flag("port", "0", "port that the metrics are served on"),
                     ),
                 ),
@@ -191,7 +197,9 @@ KEYS: dict[str, Key] = {
             "",
             (
                 Provider(
-                    "reflowversion", "the version of this program; always overwritten", (_flag("version", "", "the version"),)
+                    "reflowversion",
+                    "the version of this program; always overwritten",
+                    (_flag("version", "", "the version"),),
                 ),
             ),
         ),
@@ -282,31 +290,6 @@ KEYS: dict[str, Key] = {
         ),
     )
 }
-
-OVERRIDES = (
-    "assoc",
-    "awscreds",
-    "awstool",
-    "bootstrap",
-    "cache",
-    "cluster",
-    "docker",
-    "labels",
-    "logger",
-    "metrics",
-    "predictor",
-    "reflow",
-    "reflowlet",
-    "repository",
-    "runid",
-    "session",
-    "sshkey",
-    "taskdb",
-    "tls",
-    "tracer",
-    "user",
-)
-"""Keys that a global flag of the same name replaces."""
 
 RESERVED = ("versions", "instances", "infra")
 """Keys of the file that name no provider."""

@@ -1,0 +1,54 @@
+"""The commands by name, and the modules they are in; a module is imported when its command is called."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from reflow.cli.command import Command
+
+_LATER = "reflow.cli.later"
+
+COMMANDS: dict[str, str] = {
+    "batchinfo": _LATER,
+    "batchrun": _LATER,
+    "bundle": "reflow.cli.bundle",
+    "cat": "reflow.cli.cat",
+    "check": "reflow.cli.check",
+    "collect": _LATER,
+    "config": "reflow.cli.config",
+    "doc": "reflow.cli.doc",
+    "du": "reflow.cli.du",
+    "ec2instances": _LATER,
+    "ec2verify": _LATER,
+    "genbatch": _LATER,
+    "http": _LATER,
+    "images": "reflow.cli.images",
+    "info": "reflow.cli.info",
+    "kill": _LATER,
+    "list": _LATER,
+    "listbatch": _LATER,
+    "logs": "reflow.cli.logs",
+    "pred": _LATER,
+    "ps": "reflow.cli.ps",
+    "repair": _LATER,
+    "rmcache": _LATER,
+    "run": "reflow.cli.run",
+    "runbatch": _LATER,
+    "serve": _LATER,
+    "setup-dynamodb-assoc": _LATER,
+    "setup-ec2": _LATER,
+    "setup-s3-repository": _LATER,
+    "setup-taskdb": _LATER,
+    "shell": _LATER,
+    "sync": _LATER,
+    "upgrade": _LATER,
+    "version": "reflow.cli.version",
+}
+
+
+def load_command(name: str) -> Command:
+    """The command of that name; its module has ``COMMAND``, or ``COMMANDS`` when it has several."""
+    module = import_module(COMMANDS[name])
+    command = module.COMMANDS[name] if COMMANDS[name] == _LATER else module.COMMAND
+    assert isinstance(command, Command)
+    return command

@@ -1,0 +1,96 @@
+"""What is submitted for a node, and what follows from how it went: pure decisions.
+
+Minimums and caps are applied here and never enter digests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from reflow.core.errors import Kind, ReflowError, kind_of
+from reflow.core.execconfig import ExecArg, ExecConfig, InputArg, OutputArg
+from reflow.core.fileset import Fileset
+from reflow.core.resources import Resources
+from reflow.core.units import format_size
+from reflow.flow.node import Exec, Extern, Flow, Intern, strip_qualifiers
+
+MIN_EXEC = Resources(mem=float(500 << 20), cpu=1.0)
+MAX_RETRIES = 3
+OOM_FACTOR = 1.5
+OOM_MEM_LIMIT_BYTES = float(800 << 30)
+CAP_TOLERANCE = 1 / (1 - 0.05)
+"""A request this much above the machine's memory is cut to it: machines give a little less than they have."""
+
+
+def build_config(node: Flow, values: Sequence[Fileset], image: str | None) -> ExecConfig:
+    """What an exec, intern or extern asks of a machine. ``image`` is the resolved one, if any."""
+    position = str(node.pos)
+    if isinstance(node, Intern):
+        return ExecConfig(type="intern", ident=node.ident, url=node.url, position=position)
+    if isinstance(node, Extern):
+        arguments = (InputArg(values[0]),)
+        return ExecConfig(type="extern", ident=node.ident, url=node.url, args=arguments, position=position)
+    assert isinstance(node, Exec), f"nothing runs for {node}"
+    name, aws, docker = strip_qualifiers(node.image)
+    return ExecConfig(
+        type="exec",
+        ident=node.ident,
+        image=image or name,
+        original_image=node.image,
+        cmd=node.cmd,
+        args=tuple([_argument(ref.index, ref.is_output, values) for ref in node.arguments]),
+        arg_names=node.arg_names,
+        resources=node.resources.at_least(MIN_EXEC),
+        needs_aws_creds=aws,
+        needs_docker_access=docker,
+        output_is_dir=node.output_is_dir,
+        position=position,
+    )
+
+
+def _argument(index: int, is_output: bool, values: Sequence[Fileset]) -> ExecArg:
+    return OutputArg(index) if is_output else InputArg(values[index])
+
+
+def cap_memory(wanted: Resources, most: Resources) -> Resources:
+    """``wanted`` with memory cut to the most there is, when it asks for only a little more."""
+    limit, mem = most.amount("mem"), wanted.amount("mem")
+    if limit < mem <= limit * CAP_TOLERANCE:
+        return Resources({**wanted, "mem": limit})
+    return wanted
+
+
+class Retry(NamedTuple):
+    """Try again with other resources: why (a word), and what is said of it."""
+
+    reason: str
+    message: str
+    resources: Resources
+
+
+def plan_retry(error: ReflowError, used: Resources, most: Resources, retries: int) -> Retry | None:
+    """Decide what follows a failed exec; None means that its failure stands.
+
+    ``retries`` is the number of retries so far. Source: flow/eval.go, (*Eval).Do and oomAdjust.
+    """
+    if retries >= MAX_RETRIES:
+        return None
+    kind = kind_of(error)
+    if kind is Kind.OOM:
+        mem = used.amount("mem")
+        more = min(mem * OOM_FACTOR, OOM_MEM_LIMIT_BYTES, most.get("mem", OOM_MEM_LIMIT_BYTES))
+        if more <= mem:
+            return None
+        # Whole bytes: the amount is shown and stored.
+        return _retry(
+            "OOM", f"{format_size(more)} of memory", Resources({**used, "mem": more // 1}), retries, error
+        )
+    if kind is Kind.TEMPORARY:
+        return _retry("Temporary", "", used, retries, error)
+    return None
+
+
+def _retry(reason: str, what: str, resources: Resources, retries: int, error: ReflowError) -> Retry:
+    message = f"{what}({retries + 1}/{MAX_RETRIES}) due to error: {error}"
+    return Retry(reason, message, resources)

@@ -1,0 +1,322 @@
+"""The cache as the evaluator uses it: look-ups in batches, writes behind the evaluation's back.
+
+An entry is a value object (a stored fileset) in the repository, found through the assoc under each of a
+node's keys. A hit counts only when every file of the fileset is in the repository. Entries of the second
+version are preferred on any key to those of the first on all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from reflow.assoc import Assoc, Key, Kind
+from reflow.core.digest import Digest
+from reflow.core.errors import Kind as ErrorKind
+from reflow.core.errors import ReflowError, kind_of
+from reflow.core.fileset import Fileset
+from reflow.core.filesetcodec import decode_fileset, encode_fileset
+from reflow.core.units import format_size
+from reflow.eval import KeyNamespace
+from reflow.flow.node import Flow
+from reflow.repository import Repository
+
+Log = Callable[[str, str], None]
+Contradiction = Callable[[Sequence[Any] | None, Fileset], Awaitable[str]]
+
+BREATH = 64
+"""Filesets that are coded between two chances for other work of the event loop."""
+
+WRITE_BATCH = 256
+
+
+class Query(NamedTuple):
+    """A node to look up under ``keys``, in this order. ``values``: of its dependencies, if known."""
+
+    node: Flow
+    keys: Sequence[Digest]
+    values: Sequence[Any] | None
+
+
+class Hit(NamedTuple):
+    """What was found: the fileset, the key and kind it was found under, and its object's digest.
+
+    ``absent`` are the keys that lack it.
+    """
+
+    fileset: Fileset
+    key: Digest
+    kind: Kind
+    object: Digest
+    absent: Sequence[Digest]
+
+
+class _Candidate(NamedTuple):
+    key: Digest
+    kind: Kind
+    object: Digest
+
+
+class CacheReader:
+    """Looks batches of nodes up. Trouble of the storage is logged and makes misses, never failures."""
+
+    def __init__(
+        self,
+        assoc: Assoc,
+        repository: Repository,
+        namespace: KeyNamespace | None,
+        contradiction: Contradiction,
+        log: Log,
+        *,
+        recompute_empty: bool,
+    ) -> None:
+        self._assoc = assoc
+        self._repository = repository
+        self._namespace = namespace
+        self._contradiction = contradiction
+        self._log = log
+        self._recompute_empty = recompute_empty
+
+    async def find(self, queries: Sequence[Query]) -> list[Hit | None]:
+        """Look up all queries with few requests; the answers are in their order."""
+        rows = await self._rows(queries)
+        hits = await self._read(queries, [self._candidates(query, rows) for query in queries])
+        missing = await self._missing(hits)
+        found: list[Hit | None] = []
+        for query, hit in zip(queries, hits, strict=True):
+            counts = hit is not None and await self._counts(query, hit.fileset, missing)
+            found.append(self._with_absent(query, hit, rows) if hit is not None and counts else None)
+        return found
+
+    def _stored(self, key: Digest) -> Digest:
+        return key if self._namespace is None else self._namespace(key)
+
+    async def _rows(self, queries: Sequence[Query]) -> dict[Key, Digest]:
+        stored = {self._stored(key) for query in queries for key in query.keys}
+        wanted = [(kind, key) for kind in (Kind.FILESET_V2, Kind.FILESET) for key in stored]
+        rows: dict[Key, Digest] = {}
+        try:
+            answers = await self._assoc.get_many(wanted)
+        except ReflowError as err:
+            self._log("error", f"assoc.BatchGet: {err}")
+            return rows
+        for key, answer in answers.items():
+            if isinstance(answer, ReflowError):
+                self._log("error", f"assoc.BatchGet: {key[1]} {answer}")
+            else:
+                rows[key] = answer
+        return rows
+
+    def _candidates(self, query: Query, rows: dict[Key, Digest]) -> deque[_Candidate]:
+        candidates: deque[_Candidate] = deque()
+        for kind in (Kind.FILESET_V2, Kind.FILESET):
+            for key in query.keys:
+                answer = rows.get((kind, self._stored(key)))
+                if answer is not None:
+                    candidates.append(_Candidate(key, kind, answer))
+        return candidates
+
+    async def _read(
+        self, queries: Sequence[Query], candidates: Sequence[deque[_Candidate]]
+    ) -> list[Hit | None]:
+        """The first candidate of each query that can be read and decoded."""
+        hits: list[Hit | None] = [None] * len(queries)
+        decoded: dict[tuple[Kind, Digest], Fileset | None] = {}
+        open_queries = [number for number, each in enumerate(candidates) if each]
+        while open_queries:
+            await self._decode([candidates[number][0] for number in open_queries], decoded)
+            still_open = []
+            for number in open_queries:
+                candidate = candidates[number].popleft()
+                fileset = decoded[candidate.kind, candidate.object]
+                if fileset is not None:
+                    hits[number] = Hit(fileset, candidate.key, candidate.kind, candidate.object, ())
+                elif candidates[number]:
+                    still_open.append(number)
+            open_queries = still_open
+        return hits
+
+    async def _decode(
+        self, candidates: Iterable[_Candidate], decoded: dict[tuple[Kind, Digest], Fileset | None]
+    ) -> None:
+        """Add the filesets of candidates; None for those that cannot be had."""
+        wanted = {(each.kind, each.object) for each in candidates} - decoded.keys()
+        objects = await self._objects({digest for _, digest in wanted})
+        for number, (kind, digest) in enumerate(wanted):
+            if number % BREATH == BREATH - 1:
+                await asyncio.sleep(0)
+            data = objects.get(digest)
+            fileset = None
+            if isinstance(data, bytes):
+                try:
+                    fileset = decode_fileset(data, kind)
+                except ReflowError as err:
+                    self._log("error", f"unmarshal {digest}: {err}")
+            elif data is not None and kind_of(data) is not ErrorKind.NOT_EXIST:
+                self._log("error", f"unmarshal {digest}: {data}")
+            decoded[kind, digest] = fileset
+
+    async def _objects(self, digests: Collection[Digest]) -> dict[Digest, bytes | ReflowError]:
+        if not digests:
+            return {}
+        try:
+            return dict(await self._repository.read_many(digests))
+        except ReflowError as err:
+            return dict.fromkeys(digests, err)
+
+    async def _missing(self, hits: Iterable[Hit | None]) -> set[Digest] | None:
+        """Files of the hits that are not in the repository; None when it cannot tell."""
+        files = {
+            file.id: file.size
+            for hit in hits
+            if hit is not None
+            for file in hit.fileset.all_files()
+            if file.id is not None
+        }
+        if not files:
+            return set()
+        try:
+            return await self._repository.missing(files)
+        except ReflowError as err:
+            self._log("error", f"cache.Lookup: {err}")
+            return None
+
+    async def _counts(self, query: Query, fileset: Fileset, missing: set[Digest] | None) -> bool:
+        """Tell whether a fileset that was found may be used."""
+        if missing is None:
+            return False
+        absent = [file for file in fileset.all_files() if file.id is None or file.id in missing]
+        if absent:
+            size = format_size(sum(file.size for file in absent))
+            what = f"missing {len(absent)} files ({size})"
+            name = query.node.ident or "?"
+            self._log("error", f"cache.Lookup {name}: resource does not exist: {what}; it is computed again")
+            return False
+        reason = await self._contradiction(query.values, fileset)
+        if reason:
+            self._log("debug", reason)
+            return False
+        if self._recompute_empty and fileset.any_empty():
+            self._log("debug", f"recomputing empty value for {query.node.ident or '?'}")
+            return False
+        return True
+
+    def _with_absent(self, query: Query, hit: Hit, rows: dict[Key, Digest]) -> Hit:
+        absent = [key for key in query.keys if (Kind.FILESET_V2, self._stored(key)) not in rows]
+        return hit._replace(absent=absent) if absent else hit
+
+
+class _Write(NamedTuple):
+    """Keys to be set to a fileset; ``object`` is its digest when it is stored already."""
+
+    name: str
+    keys: Sequence[Digest]
+    fileset: Fileset
+    object: Digest | None
+
+
+class CacheWriter:
+    """Writes finished results. What is added stays queued until it is written or has failed."""
+
+    def __init__(
+        self, assoc: Assoc, repository: Repository, namespace: KeyNamespace | None, log: Log
+    ) -> None:
+        self.failures: list[str] = []
+        self._assoc = assoc
+        self._repository = repository
+        self._namespace = namespace
+        self._log = log
+        self._queue: deque[_Write] = deque()
+        self._wake = asyncio.Event()
+        self._is_stopping = False
+
+    def add(self, node: Flow, keys: Sequence[Digest], fileset: Fileset, object: Digest | None = None) -> None:
+        """Have a result written soon."""
+        stored = keys if self._namespace is None else [self._namespace(key) for key in keys]
+        self._queue.append(_Write(node.ident or node.op, stored, fileset, object))
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Write what is added until `stop`; results that come together are written together."""
+        while not self._is_stopping:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._queue and not self._is_stopping:
+                await self._write_batch()
+
+    def stop(self) -> None:
+        """Make `run` return after the batch that it writes now."""
+        self._is_stopping = True
+        self._wake.set()
+
+    async def drain(self) -> list[str]:
+        """Write all that is queued; return what could not be written, one text each."""
+        while self._queue:
+            await self._write_batch()
+        return self.failures
+
+    async def _write_batch(self) -> None:
+        batch = [self._queue[number] for number in range(min(WRITE_BATCH, len(self._queue)))]
+        try:
+            await self._write([write for write in batch if write.object is None])
+            repairs = {
+                (Kind.FILESET_V2, key): write.object
+                for write in batch
+                if write.object is not None
+                for key in write.keys
+            }
+            if repairs:
+                await self._assoc.put_many(repairs)
+        except ReflowError as err:
+            names = ", ".join([write.name for write in batch[:3]]) + (", …" if len(batch) > 3 else "")
+            self._fail(f"cache write {names}: {err}")
+        # Only now: a batch that is interrupted is written again by `drain`.
+        for _ in batch:
+            self._queue.popleft()
+
+    async def _write(self, batch: Sequence[_Write]) -> None:
+        writes, objects = await self._encode(await self._complete(batch))
+        if not writes:
+            return
+        digests = await self._repository.put_bytes_many(objects)
+        entries: dict[Key, Digest] = {}
+        for write, digest in zip(writes, digests, strict=True):
+            for key in write.keys:
+                entries[Kind.FILESET_V2, key] = digest
+        await self._assoc.put_many(entries)
+
+    async def _complete(self, batch: Sequence[_Write]) -> list[_Write]:
+        """The writes whose files are all in the repository."""
+        files = {
+            file.id: file.size for write in batch for file in write.fileset.all_files() if file.id is not None
+        }
+        missing = await self._repository.missing(files) if files else set()
+        complete = []
+        for write in batch:
+            lost = [file for file in write.fileset.all_files() if file.id is None or file.id in missing]
+            if lost:
+                names = ", ".join([file.short() for file in lost[:5]])
+                where = f"repository {self._repository.url}"
+                self._fail(f"cache write {write.name}: {where} lacks {len(lost)} of its files: {names}")
+            else:
+                complete.append(write)
+        return complete
+
+    async def _encode(self, batch: Sequence[_Write]) -> tuple[list[_Write], list[bytes]]:
+        writes, objects = [], []
+        for number, write in enumerate(batch):
+            if number % BREATH == BREATH - 1:
+                await asyncio.sleep(0)
+            try:
+                objects.append(encode_fileset(write.fileset))
+            except ReflowError as err:
+                self._fail(f"cache write {write.name}: {err}")
+            else:
+                writes.append(write)
+        return writes, objects
+
+    def _fail(self, text: str) -> None:
+        self.failures.append(text)
+        self._log("error", text)

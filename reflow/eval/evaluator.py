@@ -1,0 +1,437 @@
+"""Evaluates a graph: empties the work-list's lists with look-ups, transfers and execs.
+
+Everything runs on one event loop. Tasks exist for look-up batches, hashing, storing, snapshots and what
+was submitted to the scheduler; results go back into the work-list, which says what is next. Failures
+travel as values: after one, no new work starts, what runs is finished and cached (with ``keep_going``,
+everything that does not depend on the failure is done as well).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any
+
+from reflow.core.errors import Kind, ReflowError
+from reflow.core.execconfig import ExecInspect
+from reflow.core.fileset import File, Fileset
+from reflow.eval import CacheMode, EvalConfig, EvalStats, Outcome
+from reflow.eval.assertions import Witness
+from reflow.eval.attempt import build_config
+from reflow.eval.cache import CacheReader, CacheWriter, Hit, Query
+from reflow.eval.noderun import NodeRun, World
+from reflow.eval.summary import Summary
+from reflow.eval.worklist import Cell, When, WorkList
+from reflow.flow.data import LocalFile
+from reflow.flow.digest import cache_keys, digest
+from reflow.flow.node import Data, Exec, Extern, Flow, Intern, strip_qualifiers
+
+Work = Callable[..., Awaitable[None]]
+
+STEPS_PER_TURN = 2000
+LOOK_UP_BATCH = 2000
+STORE_BATCH = 500
+HOLD_S = 0.1
+"""How long submissions wait for look-ups and local work, so that the scheduler sees the widest set."""
+
+MAX_SUBMITTED = 1024
+"""Tasks that the scheduler is given at a time; enough to choose from, and the rest costs no memory."""
+
+
+class Evaluator:
+    """One evaluation. Use `run` once, then `drain`.
+
+    ``summary`` has what the table at the end needs, `continued` what the graph file needs.
+    """
+
+    def __init__(self, config: EvalConfig) -> None:
+        self.stats = EvalStats()
+        self.summary = Summary()
+        self._config = config
+        self._report = config.report
+        self._log = config.report.message
+        self._witness = Witness(config.current_assertions)
+        self._reader, self._writer = self._open_cache()
+        self._work = WorkList(self._when(), self._is_valid, self._log)
+        self._world = World(config.scheduler, config.report, self.stats, self._witness, self._may_start)
+        self._images: dict[str, str | None] = {}
+        self._held: deque[Cell] = deque()
+        self._held_since: float | None = None
+        self._jobs: dict[asyncio.Task[None], NodeRun | None] = {}
+        self._submitted = 0
+        self._busy = 0
+        self._is_hashing = False
+        self._wake = asyncio.Event()
+        self._internal: ReflowError | None = None
+        self._group: asyncio.TaskGroup | None = None
+
+    def _open_cache(self) -> tuple[CacheReader | None, CacheWriter | None]:
+        config = self._config
+        if config.assoc is None or config.cache is CacheMode.OFF:
+            return None, None
+        reader = CacheReader(
+            config.assoc,
+            config.repository,
+            config.key_namespace,
+            self._witness.contradiction,
+            self._log,
+            recompute_empty=config.recompute_empty,
+        )
+        writer = CacheWriter(config.assoc, config.repository, config.key_namespace, self._log)
+        return (
+            reader if CacheMode.READ in config.cache else None,
+            writer if CacheMode.WRITE in config.cache else None,
+        )
+
+    def _when(self) -> When:
+        if self._reader is None:
+            return When.NEVER
+        return When.BOTTOM_UP if self._config.bottom_up else When.TOP_DOWN
+
+    def _is_valid(self, node: Flow) -> bool:
+        invalidate = self._config.invalidate
+        if invalidate is None or not invalidate(node):
+            return True
+        self._log("debug", f"invalidated {node.ident or '?'} {digest(node).short}")
+        return False
+
+    async def run(self, root: Flow) -> Outcome:
+        """Evaluate ``root``. Errors of the program and of execs are in the outcome, not raised.
+
+        When this is cancelled, what runs is killed before it returns; `drain` may be awaited all the same.
+        """
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            if self._writer is not None:
+                group.create_task(self._guard(self._writer.run))
+            try:
+                return await self._evaluate(root)
+            finally:
+                if self._writer is not None:
+                    self._writer.stop()
+
+    async def drain(self) -> list[str]:
+        """Finish the cache writes; return what could not be written, one text each (all are logged)."""
+        return [] if self._writer is None else await self._writer.drain()
+
+    def continued(self) -> dict[Flow, Flow]:
+        """Continuation -> the node that it returned, for those that ran."""
+        return self._work.continued()
+
+    async def _evaluate(self, root: Flow) -> Outcome:
+        self._work.demand(root)
+        while True:
+            self._work.step(STEPS_PER_TURN)
+            if not self._config.keep_going and (self._work.has_failed or self._internal):
+                self._stop()
+            self._dispatch()
+            if self._work.ready:
+                await asyncio.sleep(0)
+                continue
+            if not self._jobs and not self._held:
+                break
+            await self._wait()
+        outcome = self._work.outcome(root)
+        if self._internal is not None:
+            return Outcome(error=self._internal)
+        assert outcome is not None, "evaluation is stuck"
+        return outcome
+
+    async def _wait(self) -> None:
+        """Sleep until a job has ended, or held submissions have waited long enough."""
+        if not self._held or self._held_since is None or self._submitted >= MAX_SUBMITTED:
+            await self._wake.wait()
+        else:
+            patience_s = max(0.0, self._held_since + HOLD_S - time.monotonic())
+            try:
+                async with asyncio.timeout(patience_s):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+        self._wake.clear()
+
+    def _stop(self) -> None:
+        """Start nothing more: forget what waits, cancel what has not begun."""
+        if self._work.is_stopping:
+            return
+        work = self._work
+        work.is_stopping = True
+        self.stats.waiting -= len(self._held)
+        self._held.clear()
+        for waiting in (work.to_look_up, work.to_hash, work.to_store, work.to_run):
+            waiting.clear()
+        for job, run in self._jobs.items():
+            if run is None or not run.is_running:
+                job.cancel()
+
+    def _may_start(self) -> bool:
+        return not self._work.is_stopping
+
+    def _dispatch(self) -> None:
+        """Turn what the work-list asks for into jobs."""
+        work = self._work
+        if work.to_hash and not self._is_hashing:
+            self._is_hashing = True
+            self._spawn_busy(self._hash)
+        while work.to_store:
+            batch, work.to_store = work.to_store[:STORE_BATCH], work.to_store[STORE_BATCH:]
+            self._spawn_busy(self._store, batch)
+        # Look-ups wait until all that can be seen is seen, unless they are many already.
+        while work.to_look_up and (not work.ready or len(work.to_look_up) >= LOOK_UP_BATCH):
+            cells, work.to_look_up = work.to_look_up[:LOOK_UP_BATCH], work.to_look_up[LOOK_UP_BATCH:]
+            self._spawn_busy(self._look_up, cells)
+        self._hold(work.to_run)
+        work.to_run = []
+        if self._held and self._may_submit():
+            self._submit()
+
+    def _hold(self, cells: Iterable[Cell]) -> None:
+        for cell in cells:
+            node = cell.node
+            if isinstance(node, Intern) and self._config.snapshot is not None and not node.must_intern:
+                self._spawn_busy(self._snapshot, cell, node.url)
+            else:
+                self._enqueue(cell)
+
+    def _enqueue(self, cell: Cell) -> None:
+        if self._work.is_stopping:
+            return
+        self.stats.waiting += 1
+        self._held.append(cell)
+        if self._held_since is None:
+            self._held_since = time.monotonic()
+
+    def _may_submit(self) -> bool:
+        if not self._busy and not self._work.ready:
+            return True
+        return self._held_since is not None and time.monotonic() - self._held_since >= HOLD_S
+
+    def _submit(self) -> None:
+        while self._held and self._submitted < MAX_SUBMITTED:
+            cell = self._held.popleft()
+            node = cell.node
+            assert isinstance(node, Exec | Intern | Extern)
+            run = NodeRun(self._world, node)
+            self._submitted += 1
+            self._spawn(run, self._run_cell, cell, run)
+        if not self._held:
+            self._held_since = None
+
+    def _spawn_busy(self, work: Work, *args: Any) -> None:
+        """Run a look-up or local work; submissions wait for it a little."""
+        self._busy += 1
+        self._spawn(None, work, *args)
+
+    def _spawn(self, run: NodeRun | None, work: Work, *args: Any) -> None:
+        assert self._group is not None
+        job = self._group.create_task(self._guard(work, *args))
+        self._jobs[job] = run
+        job.add_done_callback(self._job_ended)
+
+    def _job_ended(self, job: asyncio.Task[None]) -> None:
+        run = self._jobs.pop(job)
+        if run is None:
+            self._busy -= 1
+        else:
+            self._submitted -= 1
+            run.leave()
+        self.stats.total = self._work.external_count
+        self._wake.set()
+
+    async def _guard(self, work: Work, *args: Any) -> None:
+        """Turn an unexpected exception, which is a bug of ours, into the end of the evaluation."""
+        try:
+            await work(*args)
+        except Exception as err:  # noqa: BLE001  (outermost of a job)
+            self._log("error", "".join(traceback.format_exception(err)).rstrip())
+            text = f"{type(err).__name__}: {err} (this is a bug of reflow; the log has the details)"
+            self._internal = ReflowError(Kind.FATAL, "internal error", cause=text)
+            self._stop()
+
+    async def _hash(self) -> None:
+        """Hash the local files that nodes wait for; one job does all, so that none is read twice."""
+        while self._work.to_hash:
+            batch, self._work.to_hash = self._work.to_hash, []
+            try:
+                await self._hash_files([file for _, files in batch for file in files])
+            except ReflowError:
+                # Some file cannot be read: find out whose.
+                for cell, files in batch:
+                    await self._hash_for(cell, files)
+            else:
+                for cell, _ in batch:
+                    self._work.hashed(cell)
+        self._is_hashing = False
+
+    async def _hash_for(self, cell: Cell, files: Sequence[LocalFile]) -> None:
+        try:
+            await self._hash_files(files)
+        except ReflowError as err:
+            self._work.fail(cell, err)
+        else:
+            self._work.hashed(cell)
+
+    async def _hash_files(self, files: Iterable[LocalFile]) -> None:
+        unknown = [file for file in dict.fromkeys(files) if not file.is_hashed]
+        if unknown:
+            await (self._config.hash_files or _hash_in_thread)(unknown)
+
+    async def _store(self, cells: Sequence[Cell]) -> None:
+        contents = [_content(cell.node) for cell in cells]
+        try:
+            digests = await self._config.repository.put_bytes_many(contents)
+        except ReflowError as err:
+            for cell in cells:
+                self._work.fail(cell, err)
+            return
+        for cell, content, name in zip(cells, contents, digests, strict=True):
+            self._work.finish(cell, Fileset.of_file(File(name, len(content))))
+
+    async def _snapshot(self, cell: Cell, url: str) -> None:
+        assert self._config.snapshot is not None
+        try:
+            value = await self._config.snapshot(url)
+        except ReflowError as err:
+            self._log("info", f'must intern "{url}": resolve: {err}')
+            self._enqueue(cell)
+            return
+        self._settle(cell, value)
+
+    async def _look_up(self, batch: Sequence[tuple[Cell, bool]]) -> None:
+        """Look cells up; a node that is missed under the keys known at once may have one more."""
+        queries = [self._query(cell, missed_name) for cell, missed_name in batch]
+        missed = await self._find([cell for cell, _ in batch], queries)
+        again = [
+            (cell, query)
+            for cell, query in missed
+            if query.values is not None and isinstance(cell.node, Exec) and self._config.resolve_image
+        ]
+        await self._resolve({query.node.image for _, query in again if isinstance(query.node, Exec)})
+        more: list[tuple[Cell, Query]] = []
+        for cell, query in again:
+            assert isinstance(cell.node, Exec)
+            keys = cache_keys(cell.node, query.values, self._images.get(cell.node.image))
+            extra = keys[: len(keys) - len(cache_keys(cell.node, query.values))]
+            if extra:
+                more.append((cell, query._replace(keys=extra)))
+        settled = {cell for cell, _ in more}
+        for cell, _ in missed:
+            if cell not in settled:
+                self._work.missed(cell)
+        for cell, _ in await self._find([cell for cell, _ in more], [query for _, query in more]):
+            self._work.missed(cell)
+
+    def _query(self, cell: Cell, missed_name: bool) -> Query:
+        values = self._work.values(cell.node)
+        keys = cache_keys(cell.node, values)
+        return Query(cell.node, keys[:-1] if missed_name else keys, values)
+
+    async def _find(self, cells: Sequence[Cell], queries: Sequence[Query]) -> list[tuple[Cell, Query]]:
+        """Settle the cells that the cache has; return the others."""
+        assert self._reader is not None
+        if not cells:
+            return []
+        missed = []
+        for cell, query, hit in zip(cells, queries, await self._reader.find(queries), strict=True):
+            if hit is None:
+                missed.append((cell, query))
+            else:
+                self._take_hit(cell, query, hit)
+        return missed
+
+    def _take_hit(self, cell: Cell, query: Query, hit: Hit) -> None:
+        node = cell.node
+        assert isinstance(node, Exec | Intern)
+        if self._writer is not None and hit.absent:
+            # Repair: the keys that lack the entry get it; an entry of the first version is written anew.
+            known = hit.object if hit.kind else None
+            self._writer.add(node, hit.absent if known else query.keys, hit.fileset, known)
+        if isinstance(node, Exec):
+            self.stats.cached += 1
+        self._report.cached(node, hit.fileset, hit.key)
+        self._settle(cell, hit.fileset, cached=True)
+
+    async def _resolve(self, images: Iterable[str]) -> None:
+        """Ask for the digests of images that were not asked for yet."""
+        unknown = [image for image in images if image not in self._images]
+        if self._config.resolve_image is None or not unknown:
+            return
+        for image, answer in zip(unknown, await asyncio.gather(*map(self._ask, unknown)), strict=True):
+            self._images[image] = answer
+
+    async def _ask(self, image: str) -> str | None:
+        """The image's name with its digest, or None when nobody can tell."""
+        resolve = self._config.resolve_image
+        assert resolve is not None
+        try:
+            return await resolve(strip_qualifiers(image)[0])
+        except ReflowError as err:
+            # Images that only this machine has are in no registry.
+            self._log("info", f"image {image} is used as written: {err}")
+            return None
+
+    def _settle(
+        self, cell: Cell, value: Fileset, *, cached: bool = False, inspect: ExecInspect | None = None
+    ) -> bool:
+        """An external node has a value; tell whether it may be kept."""
+        self._count(cell, cached=cached, inspect=inspect)
+        try:
+            self._witness.add(digest(cell.node), value)
+        except ReflowError as err:
+            self._work.fail(cell, err)
+            return False
+        self._work.finish(cell, value)
+        return True
+
+    def _count(self, cell: Cell, *, cached: bool = False, inspect: ExecInspect | None = None) -> None:
+        self.stats.completed += 1
+        self.summary.add(cell.node.ident, cached=cached, inspect=inspect)
+
+    async def _run_cell(self, cell: Cell, run: NodeRun) -> None:
+        """Run a node to its end, retries included."""
+        node = cell.node
+        values = self._work.values(node)
+        assert values is not None
+        image = await self._image(node)
+        keys = cache_keys(node, values, image)
+        done = await run.to_end(build_config(node, values, image), values, keys)
+        if done.error is not None:
+            self._count(cell, inspect=done.inspect)
+            self._work.fail(cell, done.error)
+            return
+        assert done.value is not None
+        is_kept = self._settle(cell, done.value, inspect=done.inspect)
+        if is_kept and self._writer is not None and not isinstance(node, Extern):
+            self._writer.add(node, keys, done.value)
+
+    async def _image(self, node: Flow) -> str | None:
+        """The image that the registry names, for an exec."""
+        if not isinstance(node, Exec):
+            return None
+        await self._resolve((node.image,))
+        return self._images.get(node.image)
+
+
+def _content(node: Flow) -> bytes:
+    assert isinstance(node, Data)
+    assert isinstance(node.content, bytes)
+    return node.content
+
+
+async def _hash_in_thread(files: Sequence[LocalFile]) -> None:
+    """Hash files; the thread stops soon after a cancellation."""
+    is_cancelled = threading.Event()
+
+    def observe(count: int) -> None:
+        if is_cancelled.is_set():
+            raise ReflowError(Kind.CANCELED, "hash")
+
+    try:
+        for file in files:
+            await asyncio.to_thread(file.hash, observe)
+    finally:
+        is_cancelled.set()

@@ -1,0 +1,185 @@
+"""One exec of a local executor: what is known of it, and its output."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol
+
+from reflow.core.digest import Digest
+from reflow.core.errors import Kind, ReflowError
+from reflow.core.execconfig import ExecConfig, ExecInspect, ExecResult
+from reflow.executor.layout import STREAMS, Layout
+from reflow.executor.profile import Stats
+
+if TYPE_CHECKING:
+    from reflow.pool import Exec
+
+_CHUNK_BYTES = 1 << 16
+_FOLLOW_S = 0.2
+
+_STATUS = {
+    "initializing": "waiting for its image and its inputs",
+    "created": "ready to start",
+    "running": "running",
+    "complete": "complete",
+}
+
+
+class _Owner(Protocol):
+    """What an exec needs of its executor."""
+
+    layout: Layout
+
+    async def command_lines(self, running: LocalExec) -> list[str]: ...
+
+    def watch(self) -> None: ...
+
+
+class LocalExec:
+    """One exec. Its executor drives it; everybody else awaits and asks.
+
+    ``kept`` is where its files are when it has failed. ``pid`` is that of its first process on this machine,
+    ``pids`` are those seen; ``oom`` says who killed it for memory. Times are seconds since the epoch.
+    """
+
+    def __init__(self, id: Digest, uri: str, config: ExecConfig, owner: _Owner) -> None:
+        self.id = id
+        self.uri = uri
+        self.config = config
+        self.state = "initializing"
+        self.kept = ""
+        self.pid = 0
+        self.pids: set[int] = set()
+        self.oom = ""
+        self.stats = Stats()
+        self.created_s = time.time()
+        self.started_s = 0.0
+        self.ended_s = 0.0
+        self.task: asyncio.Task[None] | None = None
+        self._owner = owner
+        self._result: ExecResult | None = None
+        self._error: ReflowError | None = None
+        loop = asyncio.get_running_loop()
+        self._launch: asyncio.Future[None] = loop.create_future()
+        self._end: asyncio.Future[None] = loop.create_future()
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it has ended without a value."""
+        return self._error is not None or (self._result is not None and self._result.error is not None)
+
+    async def wait(self) -> None:
+        """Return when it has ended. Raises for trouble of the machinery."""
+        if not self._end.done():
+            await asyncio.shield(self._end)
+        if self._error is not None:
+            raise self._error
+
+    async def result(self) -> ExecResult:
+        """The outcome of the command. Asserts that it has ended."""
+        if self._error is not None:
+            raise self._error
+        assert self._result is not None, "exec has not ended"
+        return self._result
+
+    async def inspect(self) -> ExecInspect:
+        """What is known of it now."""
+        commands = await self._owner.command_lines(self) if self.state == "running" else []
+        end_s = self.ended_s or time.time()
+        return ExecInspect(
+            config=self.config,
+            created=datetime.fromtimestamp(self.created_s, UTC),
+            state=self.state,
+            status=_STATUS[self.state],
+            error=self._error,
+            exec_error=None if self._result is None else self._result.error,
+            profile=self.stats.profile(),
+            gauges=dict(self.stats.gauges),
+            commands=commands,
+            runtime_s=max(0.0, end_s - self.started_s) if self.started_s else 0.0,
+            stdout_path=self._saved("stdout"),
+            stderr_path=self._saved("stderr"),
+            directory=self.kept,
+        )
+
+    async def logs(self, *, stdout: bool, stderr: bool, follow: bool = False) -> AsyncIterator[bytes]:
+        """Its output so far, stdout before stderr; with ``follow``, as it comes, until the exec ends."""
+        if not stdout and not stderr:
+            detail = "must specify at least one of stdout, stderr"
+            raise ReflowError(Kind.INVALID, "logs", self.id, cause=detail)
+        if self.state in ("initializing", "created"):
+            raise ReflowError(Kind.PRECONDITION, "logs", self.id, cause="exec not yet started")
+        files = self._owner.layout.logs(self.id)
+        wanted = [stream for stream, is_wanted in zip(STREAMS, (stdout, stderr), strict=True) if is_wanted]
+        offsets = dict.fromkeys(wanted, 0)
+        while True:
+            has_ended = self._end.done()
+            for stream in wanted:
+                for chunk in _read_from(files[stream], offsets[stream]):
+                    offsets[stream] += len(chunk)
+                    yield chunk
+            if has_ended or not follow:
+                return
+            await asyncio.wait([self._end], timeout=_FOLLOW_S)
+
+    def _saved(self, stream: str) -> str:
+        path = self._owner.layout.logs(self.id)[stream]
+        return path if os.path.exists(path) else ""
+
+    # For the executor.
+
+    async def launch(self) -> None:
+        """Return when it runs. Raises what kept it from that."""
+        if not self._launch.done():
+            await asyncio.shield(self._launch)
+        if self._error is not None and not self.started_s:
+            raise self._error
+
+    def launched(self, pid: int = 0) -> None:
+        """Note that it runs now."""
+        self.state = "running"
+        self.started_s = time.time()
+        if pid:
+            self.pid = pid
+            self.pids.add(pid)
+            self._owner.watch()
+        if not self._launch.done():
+            self._launch.set_result(None)
+
+    def finish(self, result: ExecResult) -> None:
+        """Note its outcome."""
+        self._result = result
+        self._settle()
+
+    def fail(self, error: ReflowError) -> None:
+        """Note that the machinery failed it."""
+        self._error = error
+        self._settle()
+
+    def _settle(self) -> None:
+        self.state = "complete"
+        self.ended_s = self.ended_s or time.time()
+        for future in (self._launch, self._end):
+            if not future.done():
+                future.set_result(None)
+
+
+def _read_from(path: str, offset: int) -> Iterator[bytes]:
+    """What a file has from an offset on; nothing when there is no file."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(offset)
+            while chunk := file.read(_CHUNK_BYTES):
+                yield chunk
+    except FileNotFoundError:
+        return
+
+
+if TYPE_CHECKING:
+
+    def _is_exec(running: LocalExec) -> Exec:
+        return running

@@ -1,0 +1,72 @@
+"""What this machine has: memory, CPUs, disk, CPU features."""
+
+from __future__ import annotations
+
+import math
+import os
+from contextlib import suppress
+
+from reflow.core.resources import Resources
+
+RESERVED_SHARE = 0.05
+"""Share of the memory that is left to the system and to us."""
+
+_UNKNOWN_DISK_BYTES = 2e12
+_FEATURES = {"avx": "intel_avx", "avx2": "intel_avx2", "avx512f": "intel_avx512"}
+_CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+def usable_cpus() -> int:
+    """CPUs that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def total_memory_bytes() -> int:
+    """Memory of the machine, or of the control group that we are in when that is less."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for path in (_own_cgroup_limit(), *_CGROUP_LIMITS):
+        with suppress(OSError, ValueError), open(path, encoding="ascii") as file:
+            total = min(total, int(file.read()))  # "max" is no number
+    return total
+
+
+def local_resources(directory: str, memory_bytes: float = 0, cpus: float = 0) -> Resources:
+    """Resources of this machine, or of a daemon that says what it has; disk is where ``directory`` is.
+
+    Source: local/pool.go, (*Pool).Start.
+    """
+    memory = math.floor((memory_bytes or total_memory_bytes()) * (1 - RESERVED_SHARE))
+    cores = float(cpus or usable_cpus())
+    amounts = {"mem": float(memory), "cpu": cores, "disk": disk_bytes(directory)}
+    amounts.update(dict.fromkeys(cpu_features(), cores))
+    return Resources(amounts)
+
+
+def disk_bytes(directory: str) -> float:
+    """Size of the file system that a directory is on."""
+    try:
+        info = os.statvfs(directory)
+    except OSError:
+        return _UNKNOWN_DISK_BYTES
+    return float(info.f_blocks * info.f_frsize)
+
+
+def cpu_features(cpuinfo: str = "/proc/cpuinfo") -> list[str]:
+    """The CPU features that programs can ask for and this machine has."""
+    with suppress(OSError), open(cpuinfo, encoding="ascii", errors="replace") as file:
+        for line in file:
+            if line.startswith("flags"):
+                flags = set(line.partition(":")[2].split())
+                return [name for flag, name in _FEATURES.items() if flag in flags]
+    return []
+
+
+def _own_cgroup_limit() -> str:
+    """The file with the memory limit of our own control group (version 2), below the root's."""
+    with suppress(OSError), open("/proc/self/cgroup", encoding="utf-8") as file:
+        for line in file:
+            if line.startswith("0::"):
+                return f"/sys/fs/cgroup{line[3:].strip()}/memory.max"
+    return ""

@@ -1,0 +1,166 @@
+"""Inputs: from the repository and the user's files into an exec's ``arg`` directory.
+
+Argument i, member j of its fileset is at ``arg/<i>/<j>``: a lone file is that path itself, a directory a tree
+below it, an empty directory nothing. Objects of the repository are hard links. A user's file is never linked
+hard: it shares blocks where the file system can, is copied when it is small, and else is bound into the
+container or is a symbolic link (`Style`).
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import os
+from dataclasses import dataclass, field
+
+from reflow.core.digest import Digest
+from reflow.core.errors import Kind, ReflowError
+from reflow.core.execconfig import ExecConfig, InputArg, OutputArg
+from reflow.core.fileset import File, Fileset
+from reflow.executor.copying import copy_file, reflink
+from reflow.executor.layout import os_error
+from reflow.pool import InputLocator
+
+COPY_LIMIT_BYTES = 1 << 20
+"""A user's file up to this size is copied: that costs less than a mount."""
+
+MAX_BINDS = 64
+"""So many of a user's files are bound into one container; a mount costs 2 ms."""
+
+_NO_HARD_LINK = frozenset(
+    {errno.EXDEV, errno.EMLINK, errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS}
+)
+
+
+class Style(enum.Enum):
+    """How a large file of the user's comes in where blocks cannot be shared."""
+
+    LINK = "symbolic link"
+    BIND = "bound into the container"
+
+
+@dataclass(slots=True)
+class Staged:
+    """What was staged: the command with its paths, and where the inputs came from.
+
+    ``sources``: digest -> the file it was taken from. ``foreign``: path below ``arg`` (such as ``0/1/x``) ->
+    the user's own file that appears there by a link or a mount.
+    """
+
+    command: str = ""
+    sources: dict[Digest, str] = field(default_factory=dict)
+    foreign: dict[str, str] = field(default_factory=dict)
+
+
+def input_count(config: ExecConfig) -> int:
+    """Number of files that the arguments have."""
+    return sum(arg.fileset.count() for arg in config.args if isinstance(arg, InputArg))
+
+
+def stage(config: ExecConfig, directory: str, view: str, locator: InputLocator, style: Style) -> Staged:
+    """Bring all inputs to ``directory``, which the command sees as ``view``, and render the command.
+
+    Raises NOT_EXIST when an object is missing, RESOURCES_EXHAUSTED when the disk is full.
+    """
+    staging = _Staging(directory, locator, style)
+    words = []
+    try:
+        for index, arg in enumerate(config.args):
+            match arg:
+                case OutputArg(number):
+                    words.append(f"{view}/return/{number}")
+                case InputArg(fileset):
+                    words.append(staging.argument(index, fileset, view))
+    except OSError as err:
+        raise os_error("stage", directory, err) from err
+    staging.staged.command = render(config.cmd, words)
+    return staging.staged
+
+
+def render(template: str, words: list[str]) -> str:
+    """Put ``words`` in the places of a printf-style command. Raises INVALID for a template that is none."""
+    try:
+        return template % tuple(words)
+    except (TypeError, ValueError) as err:
+        raise ReflowError(Kind.INVALID, "stage", cause=f"command template {template!r}: {err}") from err
+
+
+def inner_path(path: str) -> str:
+    """The path of a fileset's file, as it is. Raises INVALID when it leads out of the fileset's directory."""
+    if path.startswith("/") or ".." in path.split("/"):
+        raise ReflowError(Kind.INVALID, "stage", path, cause="path leads out of its directory")
+    return path
+
+
+class _Staging:
+    def __init__(self, directory: str, locator: InputLocator, style: Style) -> None:
+        self.staged = Staged()
+        self._arg = f"{directory}/arg"
+        self._locator = locator
+        self._style = style
+        self._made = {directory}
+        self._binds = 0
+
+    def argument(self, index: int, fileset: Fileset, view: str) -> str:
+        """Stage one argument; the words that stand for it."""
+        words = []
+        for number, member in enumerate(fileset.flatten()):
+            place = f"{index}/{number}"
+            words.append(f"{view}/arg/{place}")
+            self._member(place, member)
+        return " ".join(words)
+
+    def _member(self, place: str, member: Fileset) -> None:
+        if member.members or ("." in member.files and len(member.files) > 1):
+            detail = "a fileset that is neither a file nor a directory"
+            raise ReflowError(Kind.INVALID, "stage", place, cause=detail)
+        for path, file in member.files.items():
+            if path == ".":
+                self._file(place, file)
+                continue
+            self._file(f"{place}/{inner_path(path)}", file)
+
+    def _file(self, place: str, file: File) -> None:
+        if file.id is None:
+            raise ReflowError(Kind.INVALID, "stage", file.source, cause="unresolved file")
+        source, is_users = self._locator.locate(file.id)
+        self.staged.sources[file.id] = source
+        target = f"{self._arg}/{place}"
+        self._parent(target)
+        if is_users:
+            self._users_file(source, target, place)
+        else:
+            _object(source, target, file.id)
+
+    def _parent(self, target: str) -> None:
+        parent = os.path.dirname(target)
+        if parent not in self._made:
+            os.makedirs(parent, exist_ok=True)
+            self._made.add(parent)
+
+    def _users_file(self, source: str, target: str, place: str) -> None:
+        if os.stat(source).st_size <= COPY_LIMIT_BYTES:
+            copy_file(source, target)
+        elif reflink(source, target):
+            pass
+        elif self._style is Style.LINK:
+            os.symlink(source, target)
+            self.staged.foreign[place] = source
+        elif self._binds < MAX_BINDS:
+            self._binds += 1
+            self.staged.foreign[place] = source
+        else:
+            copy_file(source, target)
+
+
+def _object(source: str, target: str, digest: Digest) -> None:
+    try:
+        os.link(source, target)
+    except FileNotFoundError as err:
+        if os.path.lexists(source):
+            raise
+        raise ReflowError(Kind.NOT_EXIST, "stage", digest, cause=f"{source} is gone") from err
+    except OSError as err:
+        if err.errno not in _NO_HARD_LINK:
+            raise
+        copy_file(source, target)

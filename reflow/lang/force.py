@@ -1,0 +1,173 @@
+"""Forcing: making a value immediate to its last member, or the node that will be.
+
+Source: syntax/force.go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from hashlib import sha256
+from itertools import repeat
+from typing import Any
+
+from reflow.core.digest import Digest
+from reflow.flow.node import Flow, K, Val
+from reflow.lang.digest_value import length_bytes, value_digest, write_value
+from reflow.lang.types import ListType, MapType, StructType, SumType, TupleType, Type
+from reflow.lang.value import MapValue, Struct, Value, Variant
+
+FORCE_TAG = Digest.of_text("grail.com/reflow/syntax.Eval.Force")
+
+STRICT_KINDS = frozenset({"int", "float", "string", "bool", "file", "dir", "fileset", "unit", "func", "top"})
+"""Kinds whose values have no members that could be delayed."""
+
+
+def force(value: Value, type: Type) -> Value:
+    """Return the value with all of its members immediate, or a node that gives that.
+
+    Structs and modules keep only the fields that the type has.
+    """
+    if isinstance(value, Flow):
+        return K(_ForceStep(type), (value,), FORCE_TAG)
+    forcer = _FORCERS.get(type.kind)
+    return value if forcer is None else forcer(value, type)
+
+
+def to_flow(value: Value, type: Type) -> Flow:
+    """Return a delayed value as it is, any other in a `Val` node."""
+    if isinstance(value, Flow):
+        return value
+    return Val(value, partial(value_digest, value, type))
+
+
+class _ForceStep:
+    """Forces what a delayed value turned out to be."""
+
+    __slots__ = ("_type",)
+
+    def __init__(self, type_: Type) -> None:
+        self._type = type_
+
+    def __call__(self, awaited: list[Value]) -> Flow:
+        return to_flow(force(awaited[0], self._type), self._type)
+
+
+Build = Callable[[list[Value]], Value]
+
+
+class _GatherStep:
+    """Puts a container together whose delayed members are there."""
+
+    __slots__ = ("_build", "_members", "_type")
+
+    def __init__(self, members: list[Value], build: Build, type_: Type) -> None:
+        self._members = members
+        self._build = build
+        self._type = type_
+
+    def __call__(self, awaited: list[Value]) -> Flow:
+        following = iter(awaited)
+        members = [next(following) if isinstance(each, Flow) else each for each in self._members]
+        return to_flow(self._build(members), self._type)
+
+    def tag(self) -> Digest:
+        hasher = sha256()
+        for member, type_ in zip(self._members, _member_types(self._type, self._members), strict=False):
+            if not isinstance(member, Flow):
+                write_value(hasher.update, member, type_)
+        hasher.update(length_bytes(self._type.kind_id))
+        return Digest(hasher.digest())
+
+
+def _gather(members: list[Value], build: Build, type_: Type) -> Value:
+    """The container at once, or the node that waits for its delayed members."""
+    deps = [member for member in members if isinstance(member, Flow)]
+    if not deps:
+        return build(members)
+    step = _GatherStep(members, build, type_)
+    return K(step, deps, step.tag)
+
+
+def _member_types(type_: Type, members: Sequence[Value]) -> Iterator[Type]:
+    """Types of the members of a container, in the order in which they are forced."""
+    match type_:
+        case ListType(element=element):
+            return repeat(element)
+        case MapType(key=key, value=value):
+            return iter([key, value] * (len(members) // 2))
+        case TupleType(fields=fields):
+            return iter([field.type for field in fields])
+        case StructType():
+            return iter(_struct_fields(type_).values())
+        case SumType():
+            # The tag decides which type: every variant but one has another, so the step's build knows it.
+            return iter(())
+        case _:
+            raise AssertionError(f"{type_.kind} has no members")
+
+
+def _struct_fields(type_: StructType) -> dict[str, Type]:
+    """Each name once, in order, at its last type."""
+    return {field.name: field.type for field in type_.fields}
+
+
+def _force_list(value: list[Value], type_: ListType) -> Value:
+    element = type_.element
+    if element.kind not in STRICT_KINDS:
+        value = [force(each, element) for each in value]
+    else:
+        step = _ForceStep(element)
+        value = [K(step, (each,), FORCE_TAG) if isinstance(each, Flow) else each for each in value]
+    return _gather(value, _same, type_)
+
+
+def _same(members: list[Value]) -> list[Value]:
+    return members
+
+
+def _force_tuple(value: tuple[Value, ...], type_: TupleType) -> Value:
+    members = [force(each, field.type) for each, field in zip(value, type_.fields, strict=False)]
+    return _gather(members, tuple, type_)
+
+
+def _force_struct(value: Struct, type_: StructType) -> Value:
+    fields = _struct_fields(type_)
+    members = [force(value[name], each) for name, each in fields.items()]
+    return _gather(members, partial(_build_struct, tuple(fields)), type_)
+
+
+def _build_struct(names: Sequence[str], members: list[Value]) -> Struct:
+    return Struct(zip(names, members, strict=True))
+
+
+def _force_map(value: MapValue, type_: MapType) -> Value:
+    members: list[Value] = []
+    for key, each in value.items():
+        members += (force(key, type_.key), force(each, type_.value))
+    return _gather(members, partial(_build_map, tuple(value.digests())), type_)
+
+
+def _build_map(digests: Sequence[Digest], members: list[Value]) -> MapValue:
+    return MapValue(zip(digests, members[::2], members[1::2], strict=True))
+
+
+def _force_sum(value: Variant, type_: SumType) -> Value:
+    variant = type_.variant(value.tag)
+    if variant is None or variant.element is None:
+        return value
+    return _gather([force(value.element, variant.element)], partial(_build_variant, value.tag), type_)
+
+
+def _build_variant(tag: str, members: list[Value]) -> Variant:
+    return Variant(tag, members[0], has_element=True)
+
+
+_FORCERS: dict[str, Callable[[Any, Any], Value]] = {
+    "list": _force_list,
+    "map": _force_map,
+    "tuple": _force_tuple,
+    "struct": _force_struct,
+    "module": _force_struct,
+    "sum": _force_sum,
+}

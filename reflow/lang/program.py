@@ -1,0 +1,116 @@
+"""Programs: a module made with a command line's parameters, and its ``Main``.
+
+What the command line and the runner call. Source: runtime/eval.go, Eval.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from reflow.core.errors import Kind, ReflowError
+from reflow.flow.node import Flow
+from reflow.lang.diagnostic import EvalError
+from reflow.lang.flags import UsageError, parse_flags
+from reflow.lang.force import force
+from reflow.lang.module import Module
+from reflow.lang.print_value import show
+from reflow.lang.session import Session, extension_of
+from reflow.lang.source_module import SourceModule
+from reflow.lang.types import Type
+from reflow.lang.value import Value
+
+__all__ = ["Program", "UsageError", "instantiate", "load"]
+
+_EXTENSIONS = (".rf", ".rfx")
+
+
+class Program:
+    """An instantiated program.
+
+    ``path`` is as it is shown in messages. ``params`` are texts of the parameters by name, sorted; ``args`` the
+    words after the program. ``main`` is forced: an immediate value, or a flow when something is to be
+    computed. ``images`` are those of the execs built so far.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        args: Sequence[str],
+        module: Module,
+        params: Mapping[str, str],
+        main: Value,
+        main_type: Type,
+        images: Sequence[str],
+    ) -> None:
+        self.path = path
+        self.args = list(args)
+        self.module = module
+        self.params = dict(params)
+        self.main = main
+        self.main_type = main_type
+        self.images = list(images)
+
+    @property
+    def is_immediate(self) -> bool:
+        """Whether nothing is left to compute."""
+        return not isinstance(self.main, Flow)
+
+    def text(self, value: Value) -> str:
+        """A value of `Main` as ``run`` prints it."""
+        return show(value, self.main_type)
+
+
+def load(path: str, argv: Sequence[str], session: Session, *, make_absolute: bool) -> Program:
+    """Open a program, make it with the flags in ``argv``, and force its Main.
+
+    Raises SourceError, EvalError, ReflowError, or UsageError for flags that are wrong or missing.
+    """
+    extension = extension_of(path)
+    if extension == ".reflow":
+        raise ReflowError(
+            Kind.NOT_SUPPORTED,
+            cause=f"{path} is written in the older language (.reflow), which is not supported yet",
+        )
+    if extension not in _EXTENSIONS:
+        raise ReflowError(Kind.OTHER, cause=f'unknown file extension "{extension}"')
+    if make_absolute:
+        path = os.path.abspath(path)
+    with _deep_and_quick(path):
+        module, values, params = instantiate(path, argv, session)
+        main_type = module.type.field("Main")
+        if main_type is None:
+            raise ReflowError(Kind.OTHER, cause="module has no Main")
+        main = force(values["Main"], main_type)
+    return Program(path, argv, module, params, main, main_type, session.images())
+
+
+def instantiate(
+    path: str, argv: Sequence[str], session: Session
+) -> tuple[Module, Mapping[str, Value], Mapping[str, str]]:
+    """Open a module and make it with the flags in ``argv``: the module, its values, texts of its parameters.
+
+    Raises as `load` does; needs no Main.
+    """
+    module = session.open(path)
+    if not isinstance(module, SourceModule):
+        raise ReflowError(Kind.OTHER, cause=f"{path} is a system module, no program")
+    flags = module.flags(session)
+    parse_flags(flags, path, argv)
+    return module, module.make(session, flags.values()), flags.texts()
+
+
+@contextmanager
+def _deep_and_quick(path: str) -> Iterator[None]:
+    """Without the cyclic collector, which would walk the tree again and again; too deep a recursion is an error."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    except RecursionError:
+        raise EvalError(f"{path}: evaluation is nested too deeply") from None
+    finally:
+        if was_enabled:
+            gc.enable()

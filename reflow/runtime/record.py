@@ -1,0 +1,149 @@
+"""Rows of the task database for one run and its tasks, kept alive while the process lives.
+
+Trouble with the database is said once and never ends a run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+
+from reflow.core.digest import Digest
+from reflow.core.errors import ReflowError
+from reflow.core.execconfig import ExecConfig, ExecInspect
+from reflow.core.wire import exec_inspect_to_json
+from reflow.executor.layout import exec_path
+from reflow.flow.digest import digest
+from reflow.flow.node import Exec, Extern, Intern
+from reflow.pool import Exec as RunningExec
+from reflow.runtime.log import Log
+from reflow.taskdb import Run, Task, TaskDB
+
+KEEPALIVE_S = 90.0
+LIFE = timedelta(minutes=2)
+
+
+class Record:
+    """The rows of one run. Without a database every method does nothing."""
+
+    def __init__(self, taskdb: TaskDB | None, log: Log, run: Run, local_dir: str) -> None:
+        self._taskdb = taskdb
+        self._log = log
+        self._run = run
+        self._local_dir = local_dir
+        self._open: dict[Digest, Task] = {}
+        self._has_failed = False
+
+    def begin(self) -> None:
+        """Write the run's row."""
+        self._put_run(self._run)
+
+    def task_started(
+        self,
+        flow: Exec | Intern | Extern,
+        config: ExecConfig,
+        attempt: int,
+        task_id: Digest,
+        running: RunningExec,
+    ) -> None:
+        """Write the row of a task that begins."""
+        if self._taskdb is None:
+            return
+        now = datetime.now(UTC)
+        directory = exec_path(self._local_dir, running.id)
+        task = Task(
+            id=task_id,
+            run_id=self._run.id,
+            flow_id=digest(flow),
+            image_cmd_id=_image_command_id(config),
+            ident=flow.ident or "?",
+            attempt=attempt,
+            resources=config.resources,
+            uri=running.uri,
+            result_id=running.id,
+            start=now,
+            keepalive=now + LIFE,
+            stdout=f"{directory}/stdout",
+            stderr=f"{directory}/stderr",
+        )
+        self._open[task_id] = task
+        self._put_task(task)
+
+    def task_finished(
+        self, task_id: Digest, inspect: ExecInspect | None, error: ReflowError | None
+    ) -> Task | None:
+        """Write the row of a task that has ended, and return it."""
+        task = self._open.pop(task_id, None)
+        if task is None or self._taskdb is None:
+            return None
+        task = dataclasses.replace(
+            task,
+            end=datetime.now(UTC),
+            keepalive=None,
+            error="" if error is None else error.text(": "),
+            stdout="" if inspect is None else _place(inspect.stdout, inspect.stdout_path),
+            stderr="" if inspect is None else _place(inspect.stderr, inspect.stderr_path),
+            inspect=None if inspect is None else exec_inspect_to_json(inspect, with_extras=True),
+        )
+        self._put_task(task)
+        return task
+
+    async def keep_alive(self) -> None:
+        """Say again and again that the run lives; to be cancelled."""
+        while True:
+            await asyncio.sleep(KEEPALIVE_S)
+            if self._taskdb is not None:
+                self._try(lambda taskdb: taskdb.keepalive(self._run.id, datetime.now(UTC) + LIFE))
+
+    async def end(self, result: str, error: str, runlog: Digest | None, graph: Digest | None) -> None:
+        """Write how the run ended, and make everything durable."""
+        self._run = dataclasses.replace(
+            self._run,
+            end=datetime.now(UTC),
+            keepalive=None,
+            result=result,
+            error=error,
+            runlog=runlog,
+            evalgraph=graph,
+        )
+        self._put_run(self._run)
+        if self._taskdb is not None:
+            await self._attempt(self._taskdb.close())
+
+    def _put_run(self, run: Run) -> None:
+        self._try(lambda taskdb: taskdb.put_run(run))
+
+    def _put_task(self, task: Task) -> None:
+        self._try(lambda taskdb: taskdb.put_task(task))
+
+    def _try(self, write: Callable[[TaskDB], None]) -> None:
+        if self._taskdb is None:
+            return
+        try:
+            write(self._taskdb)
+        except ReflowError as err:
+            self._complain(err)
+
+    async def _attempt(self, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except ReflowError as err:
+            self._complain(err)
+
+    def _complain(self, error: ReflowError) -> None:
+        if not self._has_failed:
+            self._has_failed = True
+            self._log.error(f"this run is not recorded (reflow ps, info and logs will miss it): {error}")
+
+
+def _place(stored: Digest | None, path: str) -> str:
+    """Where the output of a finished exec is: an object, a file, or nowhere."""
+    return str(stored) if stored is not None else path
+
+
+def _image_command_id(config: ExecConfig) -> Digest | None:
+    if config.type != "exec":
+        return None
+    return Digest.of_text(config.image + config.cmd)

@@ -1,0 +1,91 @@
+"""What is going on now, as data: groups of rows. Drawn by `reflow.cli.status`.
+
+Changed by the thread that runs the event loop, read by the thread that draws.
+"""
+
+from __future__ import annotations
+
+import time
+
+FINISHED_VISIBLE_S = 10.0
+
+
+class Row:
+    """One piece of work. Times are of the monotonic clock, in seconds."""
+
+    __slots__ = ("began", "ended", "title", "value")
+
+    def __init__(self, title: str, value: str) -> None:
+        self.title = title
+        self.value = value
+        self.began = time.monotonic()
+        self.ended: float | None = None
+
+
+class Group:
+    """A heading with rows below it."""
+
+    __slots__ = ("_status", "rows", "title", "value")
+
+    def __init__(self, status: Status, title: str) -> None:
+        self._status = status
+        self.title = title
+        self.value = ""
+        self.rows: list[Row] = []
+
+    def show(self, value: str) -> None:
+        """Set the text beside the heading."""
+        self.value = value
+        self._status.changed()
+
+    def row(self, title: str, value: str) -> Row:
+        """Add a row."""
+        row = Row(title, value)
+        self.rows.append(row)
+        self._status.changed()
+        return row
+
+    def update(self, row: Row, value: str) -> None:
+        """Change a row's text."""
+        if row.value != value:
+            row.value = value
+            self._status.changed()
+
+    def done(self, row: Row, value: str) -> None:
+        """Say that a row's work has ended; it stays visible for a while."""
+        row.value = value
+        row.ended = time.monotonic()
+        self._status.changed()
+
+    def prune(self, now: float) -> None:
+        """Forget rows that ended a while ago."""
+        old = now - FINISHED_VISIBLE_S
+        if any(row.ended is not None and row.ended < old for row in self.rows):
+            self.rows = [row for row in self.rows if row.ended is None or row.ended >= old]
+
+
+class Status:
+    """All groups. ``version`` grows with each change."""
+
+    __slots__ = ("groups", "version")
+
+    def __init__(self) -> None:
+        self.groups: list[Group] = []
+        self.version = 0
+
+    def changed(self) -> None:
+        """Note that something is to be drawn anew."""
+        self.version += 1
+
+    def group(self, title: str) -> Group:
+        """Add a group."""
+        group = Group(self, title)
+        self.groups.append(group)
+        self.changed()
+        return group
+
+    def remove(self, group: Group) -> None:
+        """Take a group away."""
+        if group in self.groups:
+            self.groups.remove(group)
+            self.changed()
