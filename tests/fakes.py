@@ -20,7 +20,7 @@ from reflow.core.execconfig import ExecConfig, ExecInspect, ExecResult, InputArg
 from reflow.core.fileset import File, Fileset
 from reflow.core.resources import Resources
 from reflow.eval import Report
-from reflow.flow.node import Exec, Extern, Intern
+from reflow.flow.node import ArgRef, Coerce, Exec, Extern, Flow, Intern, K, Val
 from reflow.pool import Exec as RunningExec
 from reflow.pool import Executor, Progress
 from reflow.repository import Repository
@@ -155,9 +155,12 @@ class MemoryExec:
 
 
 class MemoryExecutor:
-    """Runs programs as asyncio tasks, and asserts that it is never over-committed."""
+    """Runs programs as asyncio tasks; unless told otherwise asserts that it is never over-committed."""
 
-    def __init__(self, program: Program, resources: Resources = BIG_MACHINE) -> None:
+    def __init__(
+        self, program: Program, resources: Resources = BIG_MACHINE, *, is_limited: bool = True
+    ) -> None:
+        self._is_limited = is_limited
         self._program = program
         self._resources = resources
         self._execs: dict[Digest, MemoryExec] = {}
@@ -185,10 +188,11 @@ class MemoryExecutor:
             return self._execs[id]
         self.put_configs.append(config)
         self._execs[id] = MemoryExec(id, config, self._program)
-        used = Resources()
-        for each in self.running:
-            used += each._config.resources
-        assert self._resources.fits(used), f"over-committed: {used} of {self._resources}"
+        if self._is_limited:
+            used = Resources()
+            for each in self.running:
+                used += each._config.resources
+            assert self._resources.fits(used), f"over-committed: {used} of {self._resources}"
         return self._execs[id]
 
     async def get(self, id: Digest) -> RunningExec:
@@ -214,7 +218,7 @@ class MemoryScheduler:
     """Runs every task at once: nothing waits for resources."""
 
     def __init__(self, program: Program, resources: Resources = BIG_MACHINE) -> None:
-        self.executor = MemoryExecutor(program, resources)
+        self.executor = MemoryExecutor(program, resources, is_limited=False)
         self.tasks: list[Task] = []
 
     @property
@@ -328,6 +332,41 @@ class Shell:
         content = self.outputs.get(config.ident, (config.cmd + config.url).encode() + inputs)
         (digest,) = await self.repository.put_bytes_many([content])
         return File(digest, len(content))
+
+
+def an_exec(
+    ident: str, *deps: Flow, cmd: str = "", image: str = "ubuntu", mem: float = 0, cpu: float = 0
+) -> Exec:
+    """An exec with one output; its dependencies are inputs. ``cmd`` defaults to something with the ident."""
+    text = (cmd or f"run {ident}") + " %s" * (len(deps) + 1)
+    argmap = [ArgRef(number, is_output=False) for number in range(len(deps))] + [ArgRef(0, is_output=True)]
+    return Exec(
+        image,
+        text,
+        deps,
+        argmap=argmap,
+        arg_names=[*(f"{{{{in{number}}}}}" for number in range(len(deps))), "{{out}}"],
+        output_names=["out"],
+        output_is_dir=[False],
+        resources=Resources(mem=mem, cpu=cpu, disk=0.0),
+        ident=ident,
+        pos=f"main.rf:{len(deps) + 1}:1",
+    )
+
+
+def output(of: Flow, number: int = 0) -> Coerce:
+    """One output of an exec, as a fileset."""
+    return Coerce(lambda fileset: fileset.members[number], of, Digest.of_text(f"output {number}"))
+
+
+def a_value(value: object = 0) -> Val:
+    """A constant of the language."""
+    return Val(value, Digest.of_text(repr(value)))
+
+
+def then(*deps: Flow, fn: Callable[[list[object]], Flow], tag: str = "then", ident: str = "") -> K:
+    """A continuation."""
+    return K(fn, deps, Digest.of_text(tag), ident=ident)
 
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ def _write(app: App, path: str, words: list[str], out: str, *, warns: bool) -> N
     module = session.open(path)
     assert isinstance(module, SourceModule), f"{path} was opened as {module}"
     module.inject(session, words)
-    data = archive(make_bundle(session.sources, path, words))
+    data = archive(make_bundle(session.sources, module.path, words))
     scratch = f"{out}.{os.getpid()}.part"
     try:
         with open(scratch, "wb") as stream:

@@ -36,14 +36,17 @@ def explain(error: Exception) -> tuple[str, int]:
 
 
 def _parameter_text(error: Exception) -> tuple[str, int] | None:
-    """For an error about a program's parameters: what is wrong, and which there are."""
+    """For an error about a program's parameters: what is wrong, and which there are.
+
+    The status is that of the original, also for ``-help``: 2 is for the command's own flags.
+    """
     from reflow.lang.flags import UsageError as ParameterError
 
     if not isinstance(error, ParameterError):
         return None
     parts = ("", error.usage) if error.is_help else (error.message, error.usage)
     text = "\n".join([part.rstrip("\n") for part in parts if part])
-    return text, 0 if error.is_help else EXIT_USAGE
+    return text, EXIT_FAILED
 
 
 def os_error_text(error: OSError) -> str:

@@ -12,7 +12,6 @@ from reflow.cli.app import App
 from reflow.cli.command import Arguments, Command, Fatal, UsageError
 from reflow.cli.names import EXAMPLES, BadNameError, NameKind, parse_name
 from reflow.core.digest import Digest, DigestPrefix
-from reflow.executor.layout import find_log
 from reflow.runtime.config import not_supported
 from reflow.runtime.home import runs_dir
 from reflow.runtime.log import LEVELS, parse_level
@@ -140,21 +139,10 @@ async def _print_output(app: App, task: Task, *, is_stdout: bool) -> None:
     if place.startswith("sha256:"):
         app.write_bytes(await _read_object(app, Digest.parse(place)))
         return
-    path = _readable(task, place, is_stdout=is_stdout)
-    if path is not None:
-        with open(path, "rb") as stream:
+    if os.path.exists(place):
+        with open(place, "rb") as stream:
             while chunk := stream.read(_CHUNK_BYTES):
                 app.write_bytes(chunk)
-
-
-def _readable(task: Task, place: str, *, is_stdout: bool) -> str | None:
-    """The file of a task's output: where the record says, or where it went meanwhile. None without any."""
-    if os.path.exists(place):
-        return place
-    directory, _, tail = place.rpartition("/execs/")
-    if directory and task.result_id is not None and tail:
-        return find_log(directory, task.result_id, "stdout" if is_stdout else "stderr")
-    return None
 
 
 class _Follower:
@@ -174,8 +162,7 @@ class _Follower:
             data = await _read_object(self._app, Digest.parse(place))
             self._print(data[self._offset :])
         else:
-            path = _readable(self.task, place, is_stdout=self._is_stdout)
-            self._print(_read_from(path, self._offset) if path is not None else b"")
+            self._print(_read_from(place, self._offset))
         if has_ended:
             return True
         await asyncio.sleep(_POLL_S)

@@ -12,6 +12,7 @@ from reflow.runtime.request import RunRequest
 
 if TYPE_CHECKING:
     from reflow.lang.program import Program
+    from reflow.lang.session import Session
 
 _DETAILS = """Run evaluates the value Main of a program: a module (.rf) or a bundle (.rfx). What follows the program are
 its parameters, for example
@@ -77,8 +78,9 @@ def run(app: App, arguments: Arguments) -> int:
     """Load the program; print an immediate Main, or make a run."""
     request = make_request(arguments)
     started_s = time.monotonic()
+    session = make_session(app)
     try:
-        program = load(app, request)
+        program = load(app, request, session)
     except Exception as err:
         if request.wants_json:
             from reflow.cli.outcome import print_load_failure
@@ -89,23 +91,28 @@ def run(app: App, arguments: Arguments) -> int:
         return _show_immediate(app, request, program, started_s)
     from reflow.cli.running import run_program
 
-    return run_program(app, request, program, started_s)
+    return run_program(app, request, program, lambda: session.local_files, started_s)
 
 
-def load(app: App, request: RunRequest) -> Program:
+def make_session(app: App) -> Session:
+    """A session that tells what the program traces, on stderr."""
+    from reflow.lang.session import Session
+
+    def tell(line: str) -> None:
+        app.write_error(line + "\n")
+
+    return Session(note=tell, trace=tell)
+
+
+def load(app: App, request: RunRequest, session: Session) -> Program:
     """Load the program with its parameters."""
     from reflow.lang.program import load as load_program
-    from reflow.lang.session import Session
 
     if app.flags["universe"]:
         from reflow.flow.digest import set_universe
 
         set_universe(app.flags["universe"])
-
-    def tell(line: str) -> None:
-        app.write_error(line + "\n")
-
-    return load_program(request.path, request.args, Session(note=tell, trace=tell), make_absolute=True)
+    return load_program(request.path, request.args, session, make_absolute=True)
 
 
 def _show_immediate(app: App, request: RunRequest, program: Program, started_s: float) -> int:

@@ -23,15 +23,6 @@ _MIN_TITLE = 10
 _FALLBACK = (80, 20)
 
 
-def elapsed_text(seconds: float) -> str:
-    """Whole seconds below ten minutes, then minutes, then hours and minutes."""
-    whole = int(seconds)
-    if whole < 600:
-        return format_duration(whole)
-    hours, minutes = divmod(whole // 60, 60)
-    return f"{hours}h{minutes}m" if hours else f"{minutes}m"
-
-
 class _Merged:
     """Rows of equal title and text, shown as one."""
 

@@ -62,7 +62,7 @@ class _Encoder:
         self.with_assertions = with_assertions
         self.with_references = with_references
         self.out: list[bytes] = []
-        self.files: dict[tuple[Digest, int], int] = {}
+        self.files: dict[tuple[object, ...], int] = {}
         self.keys: dict[tuple[str, str, str, str], int] = {}
         self.groups: dict[Assertions, int] = {}
 
@@ -88,10 +88,12 @@ class _Encoder:
             self._add_part(b"\x12", head + _text(b"\x1a", key) + b"\x20" + varint(file_id))
 
     def _file_id(self, file: File) -> int:
-        # Files with equal contents and different assertions are written apart: the original merges
-        # them, and forgets what one of them depends on. Its reader takes either.
+        # Files that differ in anything are written apart. The original writes those with equal digests
+        # once, and so forgets what the others depend on; its reader takes either.
         group = self._group_id(file.assertions) if self.with_assertions and file.assertions else 0
-        key = (file.digest, group)
+        key: tuple[object, ...] = (file.digest, file.id, file.size, group)
+        if self.with_references:
+            key = (*key, file.source, file.etag, file.last_modified, file.content_hash)
         known = self.files.get(key)
         if known is not None:
             return known
@@ -264,7 +266,7 @@ def _file(body: bytes, assertions: Assertions) -> File:
     numbers, texts = message_fields(body)
     size = _int64(numbers.get(2, 0))
     id = _digest(texts.get(1))
-    if len(texts) < 2:
+    if len(texts) == (1 in texts):
         return File(id, size, assertions=assertions)
     stamp = texts.get(5)
     return File(

@@ -96,8 +96,7 @@ class Database:
     async def perform(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
         """Run ``work`` as `call` does, without holding up the event loop while it waits."""
         if self.is_remote:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._pool(), self.call, work)
+            return await self.start(work)
         deadline, pause = 0.0, _FIRST_PAUSE_S
         while True:
             try:
@@ -108,6 +107,17 @@ class Database:
                     raise self._locked_error() from err
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE_S)
+
+    def try_now(self, work: Callable[[sqlite3.Connection], _T]) -> _T | None:
+        """Run ``work`` once, where it is called; None when the file is locked just now."""
+        try:
+            return self._attempt(work)
+        except _BusyError:
+            return None
+
+    def start(self, work: Callable[[sqlite3.Connection], _T]) -> asyncio.Future[_T]:
+        """Run ``work`` as `call` does, in a thread, where the file is slow."""
+        return asyncio.get_running_loop().run_in_executor(self._pool(), self.call, work)
 
     def transact(self, work: Callable[[sqlite3.Connection], _T]) -> Callable[[sqlite3.Connection], _T]:
         """``work`` as one transaction that holds the right to write from its beginning."""

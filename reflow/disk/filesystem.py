@@ -24,7 +24,7 @@ _NETWORK = frozenset({
 # fmt: on
 _FICLONE = 0x40049409
 _COPY_BYTES = 1 << 20
-_RENAME_EXCHANGE = 2
+_RENAME_NOREPLACE, _RENAME_EXCHANGE = 1, 2
 _AT_FDCWD = -100
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _KINDS: dict[int, Kind] = {
@@ -220,6 +220,18 @@ def exchange(left: str, right: str) -> None:
         os.rename(aside, right)
         raise
     os.rename(aside, left)
+
+
+def rename_new(source: str, target: str) -> None:
+    """Rename to a path that must not exist. Raises OSError, EEXIST too."""
+    code = _renameat2(source, target, _RENAME_NOREPLACE)
+    if code == 0:
+        return
+    if code not in _UNSUPPORTED:
+        raise OSError(code, os.strerror(code), target)
+    if os.path.lexists(target):
+        raise OSError(errno.EEXIST, os.strerror(errno.EEXIST), target)
+    os.rename(source, target)
 
 
 def _renameat2(left: str, right: str, flags: int) -> int:

@@ -79,13 +79,13 @@ def plan_retry(error: ReflowError, used: Resources, most: Resources, retries: in
     kind = kind_of(error)
     if kind is Kind.OOM:
         mem = used.amount("mem")
-        more = min(mem * OOM_FACTOR, OOM_MEM_LIMIT_BYTES, most.get("mem", OOM_MEM_LIMIT_BYTES))
+        limit = min(OOM_MEM_LIMIT_BYTES, most.get("mem", OOM_MEM_LIMIT_BYTES))
+        # Whole bytes: the amount is shown and stored.
+        more = min(mem * OOM_FACTOR, limit) // 1
         if more <= mem:
             return None
-        # Whole bytes: the amount is shown and stored.
-        return _retry(
-            "OOM", f"{format_size(more)} of memory", Resources({**used, "mem": more // 1}), retries, error
-        )
+        larger = Resources({**used, "mem": more})
+        return _retry("OOM", f"{format_size(more)} of memory", larger, retries, error)
     if kind is Kind.TEMPORARY:
         return _retry("Temporary", "", used, retries, error)
     return None

@@ -78,6 +78,8 @@ class CacheReader:
         self._contradiction = contradiction
         self._log = log
         self._recompute_empty = recompute_empty
+        self._told: set[Digest] = set()
+        """Value objects of which it was said that files are missing: they are met once per key."""
 
     async def find(self, queries: Sequence[Query]) -> list[Hit | None]:
         """Look up all queries with few requests; the answers are in their order."""
@@ -86,7 +88,7 @@ class CacheReader:
         missing = await self._missing(hits)
         found: list[Hit | None] = []
         for query, hit in zip(queries, hits, strict=True):
-            counts = hit is not None and await self._counts(query, hit.fileset, missing)
+            counts = hit is not None and await self._counts(query, hit, missing)
             found.append(self._with_absent(query, hit, rows) if hit is not None and counts else None)
         return found
 
@@ -183,16 +185,18 @@ class CacheReader:
             self._log("error", f"cache.Lookup: {err}")
             return None
 
-    async def _counts(self, query: Query, fileset: Fileset, missing: set[Digest] | None) -> bool:
+    async def _counts(self, query: Query, hit: Hit, missing: set[Digest] | None) -> bool:
         """Tell whether a fileset that was found may be used."""
         if missing is None:
             return False
+        fileset = hit.fileset
         absent = [file for file in fileset.all_files() if file.id is None or file.id in missing]
         if absent:
-            size = format_size(sum(file.size for file in absent))
-            what = f"missing {len(absent)} files ({size})"
-            name = query.node.ident or "?"
-            self._log("error", f"cache.Lookup {name}: resource does not exist: {what}; it is computed again")
+            if hit.object not in self._told:
+                self._told.add(hit.object)
+                size = format_size(sum(file.size for file in absent))
+                what = f"resource does not exist: missing {len(absent)} files ({size})"
+                self._log("error", f"cache.Lookup {query.node.ident or '?'}: {what}; it is computed again")
             return False
         reason = await self._contradiction(query.values, fileset)
         if reason:

@@ -242,6 +242,12 @@ class Evaluator:
         self.stats.total = self._work.external_count
         self._wake.set()
 
+    def _fail(self, cell: Cell, error: BaseException) -> None:
+        self._work.fail(cell, error)
+        if not self._config.keep_going:
+            # At once: before the scheduler starts something in the place of what has failed.
+            self._stop()
+
     async def _guard(self, work: Work, *args: Any) -> None:
         """Turn an unexpected exception, which is a bug of ours, into the end of the evaluation."""
         try:
@@ -271,7 +277,7 @@ class Evaluator:
         try:
             await self._hash_files(files)
         except ReflowError as err:
-            self._work.fail(cell, err)
+            self._fail(cell, err)
         else:
             self._work.hashed(cell)
 
@@ -286,7 +292,7 @@ class Evaluator:
             digests = await self._config.repository.put_bytes_many(contents)
         except ReflowError as err:
             for cell in cells:
-                self._work.fail(cell, err)
+                self._fail(cell, err)
             return
         for cell, content, name in zip(cells, contents, digests, strict=True):
             self._work.finish(cell, Fileset.of_file(File(name, len(content))))
@@ -382,7 +388,7 @@ class Evaluator:
         try:
             self._witness.add(digest(cell.node), value)
         except ReflowError as err:
-            self._work.fail(cell, err)
+            self._fail(cell, err)
             return False
         self._work.finish(cell, value)
         return True
@@ -401,7 +407,7 @@ class Evaluator:
         done = await run.to_end(build_config(node, values, image), values, keys)
         if done.error is not None:
             self._count(cell, inspect=done.inspect)
-            self._work.fail(cell, done.error)
+            self._fail(cell, done.error)
             return
         assert done.value is not None
         is_kept = self._settle(cell, done.value, inspect=done.inspect)

@@ -42,8 +42,9 @@ def log_path(localdir: str, id: Digest, stream: str) -> str:
 
 def work_digest(config: ExecConfig) -> Digest:
     """What a command's directory is called: the same whenever the same command has the same inputs."""
-    words = [config.cmd, config.image, "".join(str(int(is_dir)) for is_dir in config.output_is_dir), config.url]
-    material = ["\0".join(words).encode("utf-8", "surrogateescape")]
+    shape = "".join(["d" if is_dir else "f" for is_dir in config.output_is_dir])
+    words = "\0".join([config.type, config.url, config.image, shape, config.cmd])
+    material = [words.encode("utf-8", "surrogateescape")]
     for arg in config.args:
         match arg:
             case OutputArg(index):

@@ -182,6 +182,10 @@ class LocalExecutor(abc.ABC):
     async def command_lines(self, running: LocalExec) -> list[str]:
         """The processes of an exec."""
 
+    @abc.abstractmethod
+    def tap(self, running: LocalExec) -> None:
+        """See to it that what a running exec prints goes to its log files at once."""
+
     # The life of an exec.
 
     async def _run(self, running: LocalExec, progress: Progress | None) -> None:
@@ -213,7 +217,7 @@ class LocalExecutor(abc.ABC):
             command = staged.command
             running.state = "created"
             ending = await self._execute(running, directory.path, staged)
-            running.ended_s = time.time()
+            running.ended_s = running.ended_s or time.time()
             result = await self._conclude(running, directory.path, staged, ending)
             return result
         finally:
@@ -368,7 +372,7 @@ class LocalExecutor(abc.ABC):
     def _tick(self) -> None:
         self._ticker = None
         now_s = time.time()
-        running = [each for each in self._execs.values() if each.state == "running"]
+        running = [each for each in self._execs.values() if each.is_running_command]
         mature = running if self.hard_memory else [each for each in running if now_s - each.started_s >= 1]
         if mature:
             self._own(self._sample_quietly(mature))
@@ -399,6 +403,3 @@ def _chunks(found: list[output.Found]) -> list[list[output.Found]]:
         chunks[-1].append(each)
         size_bytes += each.info.st_size
     return chunks
-
-
-

@@ -38,6 +38,8 @@ class _Owner(Protocol):
 
     def watch(self) -> None: ...
 
+    def tap(self, running: LocalExec) -> None: ...
+
 
 class LocalExec:
     """One exec. Its executor drives it; everybody else awaits and asks.
@@ -71,6 +73,11 @@ class LocalExec:
     def has_failed(self) -> bool:
         """Whether it has ended without a value."""
         return self._error is not None or (self._result is not None and self._result.error is not None)
+
+    @property
+    def is_running_command(self) -> bool:
+        """Whether its command runs now."""
+        return self.state == "running" and self.config.type == "exec"
 
     async def wait(self) -> None:
         """Return when it has ended. Raises for trouble of the machinery."""
@@ -116,6 +123,8 @@ class LocalExec:
         files = self._owner.layout.logs(self.id)
         wanted = [stream for stream, is_wanted in zip(STREAMS, (stdout, stderr), strict=True) if is_wanted]
         offsets = dict.fromkeys(wanted, 0)
+        if self.state == "running":
+            self._owner.tap(self)
         while True:
             has_ended = self._end.done()
             for stream in wanted:
@@ -146,7 +155,7 @@ class LocalExec:
         if pid:
             self.pid = pid
             self.pids.add(pid)
-            self._owner.watch()
+        self._owner.watch()
         if not self._launch.done():
             self._launch.set_result(None)
 

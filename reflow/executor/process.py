@@ -1,7 +1,7 @@
 """Execs as processes of this machine.
 
-A command runs as ``bash -e -o pipefail -c``, in a session of its own, with the caller's PATH and little else of
-its environment; its directories are real paths below ``<localdir>/execs``. The image is ignored. What of it is
+A command runs as ``bash -e -o pipefail -c``, in a session of its own, with the caller's PATH and little else
+of its environment; its directories are real paths below ``<localdir>/execs``. The image is ignored. What is
 still there when bash has ended is killed, as the end of a container would.
 """
 
@@ -178,6 +178,9 @@ class ProcessExecutor(LocalExecutor):
             environment.update(credentials.from_environment(running.id))
         return environment
 
+    def tap(self, running: LocalExec) -> None:
+        """Nothing is to be done: processes write to their log files themselves."""
+
     async def command_lines(self, running: LocalExec) -> list[str]:
         """The command lines of an exec's processes."""
         return await self._files(_command_lines, running.pid)
@@ -256,9 +259,7 @@ async def _exited(pid: int) -> None:
         os.close(fd)
 
 
-async def _exited_by_thread(
-    pid: int, loop: asyncio.AbstractEventLoop, ended: asyncio.Future[None]
-) -> None:
+async def _exited_by_thread(pid: int, loop: asyncio.AbstractEventLoop, ended: asyncio.Future[None]) -> None:
     import threading
 
     def wait() -> None:

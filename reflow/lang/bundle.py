@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ReflowError
+from reflow.lang.fserror import describe
 
 MANIFEST = "manifest"
 MAX_ENTRY_BYTES = 64 << 20
@@ -58,6 +61,54 @@ def make_bundle(sources: Mapping[str, bytes], entry: str, args: Sequence[str] | 
     contents = {paths[path]: source for path, source in sources.items()}
     directory = entry.rpartition("/")[0] or ("/" if entry.startswith("/") else ".")
     return Bundle(paths[entry], directory, args, paths, contents)
+
+
+class _Opened(Protocol):
+    """A module, as far as it is needed here."""
+
+    path: str
+
+    def inject(self, session: Any, words: Sequence[str]) -> None:
+        """Take arguments."""
+        ...
+
+
+class _Session(Protocol):
+    """A session, as far as it is needed here."""
+
+    @property
+    def sources(self) -> Mapping[str, bytes]:
+        """Sources of the modules opened."""
+        ...
+
+    def open(self, path: str, importer_dir: str = "") -> Any:
+        """Open a module."""
+        ...
+
+
+def write_bundle(session: _Session, path_out: str | None, entry: str, args: Sequence[str]) -> None:
+    """Open a module in a fresh session and write it with all that it makes, its parameters set by ``args``.
+
+    Without ``path_out`` the file is the module's name with an ``x``, in the working directory. The file is
+    complete or not there. Raises SourceError, EvalError, UsageError, ReflowError.
+    """
+    name = entry.rpartition("/")[2]
+    extension = name[name.rfind(".") :] if "." in name else ""
+    if extension != ".rf":
+        raise ReflowError(Kind.OTHER, cause=f"extension {extension} not supported for bundling")
+    module: _Opened = session.open(entry)
+    module.inject(session, args)
+    data = archive(make_bundle(session.sources, module.path, args))
+    target = path_out or name + "x"
+    scratch = f"{target}.{os.getpid()}.part"
+    try:
+        with open(scratch, "wb") as stream:
+            stream.write(data)
+        os.replace(scratch, target)
+    except OSError as err:
+        with suppress(OSError):
+            os.unlink(scratch)
+        raise ReflowError(Kind.OTHER, cause=describe(err, target)) from err
 
 
 def archive(bundle: Bundle) -> bytes:
@@ -117,9 +168,8 @@ def read_archive(data: bytes) -> Bundle:
 
 def _read_entry(opened: Any, info: Any) -> bytes:
     if info.file_size > MAX_ENTRY_BYTES:
-        raise _invalid(
-            f"invalid bundle: entry {info.filename} has {info.file_size} bytes, the limit is {MAX_ENTRY_BYTES}"
-        )
+        size = f"{info.file_size} bytes, the limit is {MAX_ENTRY_BYTES}"
+        raise _invalid(f"invalid bundle: entry {info.filename} has {size}")
     content: bytes = opened.read(info)
     return content
 

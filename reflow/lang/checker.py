@@ -22,6 +22,9 @@ from reflow.lang.types import ErrorType, Type
 
 Rule = Callable[["Checker", "syntax.Expr"], Type]
 
+_MOST_HINTED = 40
+"""For how many names a similar one is looked for: that takes milliseconds in a large program."""
+
 
 class Checker:
     """One pass over a module or an expression. ``rules`` has one for each class of expression.
@@ -47,6 +50,7 @@ class Checker:
         self._decl_errors: dict[Decl, ErrorType] = {}
         self._broken: set[str] = set()
         self._misfits: list[Diagnostic] = []
+        self._hinted: set[str] = set()
 
     def expr(self, expr: Expr) -> Type:
         """Give an expression, and all in it, a type."""
@@ -128,7 +132,10 @@ class Checker:
         return places
 
     def unknown_name(self, name: str) -> str:
-        """What to say about a name that is not bound."""
+        """What to say about a name that is not bound; said once, and not for ever new names."""
+        if name in self._hinted or len(self._hinted) == _MOST_HINTED:
+            return ""
+        self._hinted.add(name)
         return hints.unknown_name(name, self.env, self._broken, self._outline)
 
     # ------------------------------------------------------------------------------------- errors

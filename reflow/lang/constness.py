@@ -15,6 +15,10 @@ from reflow.lang.types import CAN_CONST, CONST, EMPTY_PREDICATES, NOT_CONST, Sum
 
 _predicates = count(1)
 
+# What is known of a type for good. Types never lead to themselves, so that trees can be walked.
+_STAYS_AS_IT_IS = 1
+_IS_TAINTED = 2
+
 
 def fresh_predicate() -> int:
     """A predicate that no type hangs on yet."""
@@ -30,11 +34,16 @@ def const(type: Type, predicate: int | None = None) -> Type:
 
 
 def _promoted(type: Type) -> Type:
-    if type.level == CONST:
+    if type.level == CONST or type._fixed & _STAYS_AS_IT_IS:
         return type
-    if type._const is None:
-        type._const = _promote(type)
-    return type._const
+    known = type._as_const
+    if known is None:
+        known = _promote(type)
+        if known is type:
+            type._fixed |= _STAYS_AS_IT_IS
+        else:
+            type._as_const = known
+    return known
 
 
 def _promote(type: Type) -> Type:
@@ -49,12 +58,16 @@ def _promote(type: Type) -> Type:
 
 def not_const(type: Type) -> Type:
     """The type and all its parts as not constant. Made once for each type."""
-    known = type._not_const
+    if type._fixed & _IS_TAINTED:
+        return type
+    known = type._as_not_const
     if known is None:
         known = type.rebuilt(not_const)
         if known.level != NOT_CONST:
             known = known.replaced(level=NOT_CONST)
-        type._not_const = known._not_const = known
+        known._fixed |= _IS_TAINTED
+        if known is not type:
+            type._as_not_const = known
     return known
 
 

@@ -6,20 +6,20 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from reflow.lang.diagnostic import Diagnostic, SourceError
-from reflow.lang.source import NO_POS, Pos
+from reflow.lang.source import Pos
 from reflow.lang.types import Field, Type, VariantType
 
 MAX_DEPTH = 2000
 """Levels. Passes recurse with a few frames a level, below a recursion limit of 10 000."""
 
 
-def check(tree: Any) -> None:
+def check(tree: Any, place: Pos) -> None:
     """Raise SourceError if the tree has more than `MAX_DEPTH` levels, at a place where it is too deep.
 
-    Visits everything, without recursion. Expressions, declarations, patterns and types count.
+    Visits everything, without recursion. Expressions, declarations, patterns and types count. ``place``
+    is where an error is reported if the tree has no places, as a type has none.
     """
     level, nodes = 0, _parts(tree) if isinstance(tree, list) else [tree]
-    place = NO_POS
     while nodes:
         level += 1
         if level > MAX_DEPTH:

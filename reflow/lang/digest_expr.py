@@ -17,7 +17,7 @@ from reflow.core.digest import Digest
 from reflow.lang import syntax as s
 from reflow.lang import types as t
 from reflow.lang.digest_value import length_bytes, value_material
-from reflow.lang.env import Env, binding_digest
+from reflow.lang.env import Env
 from reflow.lang.pattern import matchers, path_material, pattern_material
 from reflow.lang.syntax import pattern_idents
 
@@ -149,10 +149,9 @@ def cases_material(cases: Iterable[s.Case], env: Env) -> bytes:
 
 
 def _write_ident(write: Write, expr: s.Ident, env: Env) -> None:
-    binding = env.find(expr.name)
-    assert binding is not None, f"{expr.name} is not bound"
-    write(length_bytes(env.depth - binding.depth))
-    write(binding_digest(binding, expr.type).wire)
+    level, digest = env.level_and_digest(expr.name, expr.type)
+    write(length_bytes(level))
+    write(digest.wire)
 
 
 def _write_literal(write: Write, expr: s.Literal, _env: Env) -> None:

@@ -36,6 +36,11 @@ def value_material(value: Value, type: Type) -> bytes:
     return b"".join(parts)
 
 
+def is_structural(value: Value) -> bool:
+    """Whether a value's digest comes from its contents and type. (Floats count as having their own.)"""
+    return type(value) in _STRUCTURAL
+
+
 def own_digest(value: Value) -> Digest | None:
     """The digest of a value that has one whatever its type: delayed, file, fileset, function."""
     if type(value) in _STRUCTURAL:

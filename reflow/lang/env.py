@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reflow.core.digest import Digest
-from reflow.lang.digest_value import own_digest, value_digest
+from reflow.lang.digest_value import is_structural, own_digest, value_digest
 from reflow.lang.types import Type
 from reflow.lang.value import Value
 
@@ -79,33 +79,62 @@ class Env:
             raise KeyError(name)
         return binding.value
 
-    def contains(self, name: str) -> bool:
-        """Whether a name is bound."""
-        return self.find(name) is not None
+    def level_and_digest(self, name: str, type: Type) -> tuple[int, Digest]:
+        """How many frames outward a name is bound, and the digest of what it is bound to.
 
-    def level(self, name: str) -> int:
-        """How many frames outward a name is bound; -1 when it is not."""
-        binding = self.find(name)
-        return -1 if binding is None else self.depth - binding.depth
+        The digest is kept with the binding, whatever the type of later uses.
+        """
+        env: Env | None = self
+        while env is not None:
+            binding = env._names.get(name)
+            while binding is not None:
+                if binding.depth <= env.depth:
+                    digest = binding.digest or _binding_digest(binding, env._names, type)
+                    return self.depth - binding.depth, digest
+                binding = binding.previous
+            env = env._parent
+        raise KeyError(name)
 
-    def digest(self, name: str, type: Type) -> Digest:
-        """Digest of what a bound name stands for; kept with the binding, whatever the type of later uses."""
-        binding = self.find(name)
-        if binding is None:
-            raise KeyError(name)
-        return binding_digest(binding, type)
+
+_DEEP = 24
+"""From how many digests inside one another on the bindings of a table are taken in order."""
+
+_nesting = 0
 
 
-def binding_digest(binding: Binding, type: Type) -> Digest:
-    """Digest of a bound value, computed once."""
-    known = binding.digest
-    if known is None:
-        value = binding.value
-        known = value if isinstance(value, Digest) else own_digest(value)
-        if known is None:
-            known = value_digest(value, type)
-        binding.digest = known
-    return known
+def _binding_digest(binding: Binding, names: Mapping[str, Binding], type: Type) -> Digest:
+    """Digest of a bound value; a function's or a delayed value's leads to those of what it is made of."""
+    global _nesting
+    value = binding.value
+    if isinstance(value, Digest):
+        binding.digest = value
+        return value
+    _nesting += 1
+    try:
+        if _nesting > _DEEP and not is_structural(value):
+            _digest_in_order(names, binding.depth)
+        binding.digest = own_digest(value) or value_digest(value, type)
+    finally:
+        _nesting -= 1
+    return binding.digest
+
+
+def _digest_in_order(names: Mapping[str, Binding], depth: int) -> None:
+    """Take the digests of all functions and delayed values bound below a depth, the outermost first.
+
+    A value hangs on those before it only. So a module in which each of thousands of declarations uses the
+    one before needs no deep recursion.
+    """
+    waiting = []
+    for newest in names.values():
+        binding: Binding | None = newest
+        while binding is not None:
+            if binding.depth < depth and binding.digest is None and not is_structural(binding.value):
+                waiting.append(binding)
+            binding = binding.previous
+    waiting.sort(key=lambda binding: binding.depth)
+    for binding in waiting:
+        binding.digest = binding.value if isinstance(binding.value, Digest) else own_digest(binding.value)
 
 
 _UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}

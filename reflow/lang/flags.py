@@ -8,6 +8,7 @@ Source: syntax/module.go, flagVal, Flags and FlagEnv.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +21,8 @@ from reflow.lang.print_value import quote_text
 from reflow.lang.source import NO_POS
 from reflow.lang.types import Type
 from reflow.lang.value import CallSite, Value
+
+_UNDERSCORE = re.compile("(?<=[0-9a-fA-FxXoObB])_(?=[0-9a-fA-F])")
 
 KINDS = ("string", "int", "float", "bool", "file", "dir")
 
@@ -50,7 +53,7 @@ class ParamFlag(Flag):
 
     hides_zero = False
 
-    __slots__ = ("has_value", "is_mandatory", "kind", "value")
+    __slots__ = ("_read", "has_value", "is_mandatory", "kind", "value")
 
     def __init__(self, name: str, type: Type, usage: str, session: Any, *, is_mandatory: bool) -> None:
         super().__init__(
@@ -131,7 +134,7 @@ def _read_int(text: str) -> int:
 def _read_float(text: str) -> Value:
     """The float that the ten digits shown of it make, as in the original."""
     try:
-        return number.parse_float(number.general_text(number.parse_float(text)))
+        return number.parse_float(number.general_text(number.parse_float(_UNDERSCORE.sub("", text))))
     except ValueError:
         raise ValueError(f"cannot parse {quote_text(text)} as float") from None
 
@@ -207,4 +210,6 @@ def parse_flags(flags: ModuleFlags, path: str, words: Sequence[str]) -> None:
 def _with_advice(message: str, path: str) -> str:
     if not message.startswith("flag provided but not defined"):
         return message
-    return f"{message}\n  (after the program come its own parameters; flags of the command stand before {path})"
+    return (
+        f"{message}\n  (after {path} come the program's own parameters; flags of the command stand before it)"
+    )

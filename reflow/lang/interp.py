@@ -7,8 +7,7 @@ Source: syntax/eval.go, syntax/module.go.
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 from reflow.lang import syntax as s
 from reflow.lang.env import Env, base_env
@@ -37,6 +36,7 @@ from reflow.lang.interp_expr import (
 )
 from reflow.lang.interp_switch import evaluate_switch
 from reflow.lang.pattern import bind_pattern, parts
+from reflow.lang.types import is_exported
 from reflow.lang.value import Struct, Value
 
 __all__ = ["Closure", "Session", "evaluate", "instantiate"]
@@ -75,9 +75,11 @@ def instantiate(
     args: Mapping[str, Value],
     flag_values: Mapping[str, Value] | None,
     prefix: str,
+    keep_first: Set[str] = frozenset(),
 ) -> Struct:
     """Evaluate a module's declarations and return its exported values.
 
+    A name that is declared twice has its last value, or its first if it is one of ``keep_first``.
     ``args`` are given parameters, ``flag_values`` those injected into the module, used where none is given.
     Values are named ``PREFIX.NAME``, or ``NAME`` when the prefix is empty. Raises EvalError.
     """
@@ -94,7 +96,7 @@ def instantiate(
         env = env.extend()
         bind_pattern(env, decl.pattern, value, decl.expr.type)
         for name in s.pattern_idents(decl.pattern):
-            if is_exported(name):
+            if is_exported(name) and not (name in keep_first and name in exported):
                 exported[name] = env.value(name)
     return exported
 
@@ -118,8 +120,3 @@ def _bind_defaults(module: s.Module, session: Session, env: Env, supplied: set[s
             if name in missing:
                 env.bind(name, part)
     return env
-
-
-def is_exported(name: str) -> bool:
-    """Whether a name is visible outside its module: it begins with an uppercase letter."""
-    return unicodedata.category(name[0]) == "Lu"

@@ -17,6 +17,7 @@ from reflow.lang.diagnostic import Diagnostic, SourceError
 from reflow.lang.literal import LiteralError, read_float, read_int, read_string
 from reflow.lang.source import Pos, Source
 from reflow.lang.syntax import Ident, Literal, Template
+from reflow.lang.terminal import BINOP, END, ERROR, NO_TOKEN, UNKNOWN
 
 Token = tuple[str, Any, int, int]
 """Terminal, value, start of the text, offset where the scanner stands.
@@ -33,12 +34,6 @@ DECLS = "defs"
 EXPR = "expr"
 TYPE = "type"
 PATTERN = "pattern"
-
-END = "$END"
-"""End of the text. The original's ``$end`` is something else: `NO_TOKEN`."""
-NO_TOKEN = "NO_TOKEN"  # noqa: S105  (a terminal)
-ERROR = "ERROR"
-UNKNOWN = "UNKNOWN"
 
 KEYWORDS = {
     "val": "VAL",
@@ -94,11 +89,18 @@ PUNCTUATION = {
     "-": "MINUS",
     "\0": NO_TOKEN,
 }
-BINARY = ("~>", "||", "&&", "<=", ">=", "!=", "==", "<<", ">>", "<", ">", "+", "*", "/", "%", "&")
 
 # Kinds of raw token, as far as the next newline or the end of the text care.
 _OTHER, _ENDS_STATEMENT, _SEMICOLON, _NEWLINE = range(4)
-_CLOSING = frozenset({"RPAREN", "RBRACE", "RBRACKET"})
+_KINDS = {
+    "RPAREN": _ENDS_STATEMENT,
+    "RBRACE": _ENDS_STATEMENT,
+    "RBRACKET": _ENDS_STATEMENT,
+    "SEMI": _SEMICOLON,
+}
+_VALUED = frozenset({"EXPR", "INT", "FLOAT"})
+
+TEMPLATE_END = '"}'
 
 # Groups of the scanning pattern.
 _WORD, _PUNCT, _LINE, _NUMBER, _STRING, _TEMPLATE, _COMMENT, _RAW, _CHAR, _OPERATOR, _REST = range(1, 12)
@@ -126,7 +128,9 @@ _BLANKS = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(ma
 def _scanning_pattern(text: str) -> re.Pattern[str]:
     if text.isascii():
         return _ASCII
-    odd = "".join(sorted({char for char in text if char.isalnum() and not (char.isalpha() or char.isdecimal())}))
+    odd = "".join(
+        sorted({char for char in text if char.isalnum() and not (char.isalpha() or char.isdecimal())})
+    )
     return _unicode_pattern(odd)
 
 
@@ -134,6 +138,31 @@ def _scanning_pattern(text: str) -> re.Pattern[str]:
 def _unicode_pattern(odd: str) -> re.Pattern[str]:
     """The pattern for texts beyond ASCII; ``odd`` are numbers that Python takes for letters."""
     return re.compile(_PATTERN % rf"[^\W\d_{odd}][^\W{odd}]*+", re.VERBOSE)
+
+
+class _Comments:
+    """Comments, and newlines between them, that have been met one after the other.
+
+    ``prev`` is the kind of what stood before the first; ``line`` where the newline is that was met last,
+    -1 if a comment came last.
+    """
+
+    __slots__ = ("line", "prev", "text")
+
+    def __init__(self, prev: int) -> None:
+        self.prev = prev
+        self.text = ""
+        self.line = -1
+
+    def add(self, body: str) -> None:
+        """Take a comment in; nothing separates it from one on the same line."""
+        self.text += body
+        self.line = -1
+
+    def newline(self, at: int) -> None:
+        """Take a newline in; after a blank line, what came before documents nothing."""
+        self.text = "" if self.line >= 0 else self.text + "\n"
+        self.line = at
 
 
 class Lexer:
@@ -160,108 +189,110 @@ class Lexer:
         self._last: Pos | None = None
 
     def tokens(self) -> Iterator[Token]:  # noqa: C901  (one arm per kind of token)
-        """Yield tokens up to and including `END`."""
+        """Yield tokens up to and including `END`. Raises SourceError where nothing can follow."""
         source, text = self.source, self.source.text
         if self._note is not None:
             self._note_bad_characters()
         inserts = self._inserts
         keyword, punctuation = KEYWORDS.get, PUNCTUATION
         prev = _OTHER
-        comment: str | None = None  # gathered so far, while only comments and newlines have been met
-        before = _OTHER  # what stood before the first of those comments
-        line = -1  # the newline that was met last since, if that was the last thing met
-
+        comments: _Comments | None = None
         for match in _scanning_pattern(text).finditer(text, 1 if text[:1] == _BOM else 0):
             kind: int = match.lastindex  # type: ignore[assignment]
             start, end = match.span(kind)
-
             if kind == _LINE:
-                if comment is not None:
-                    comment = "" if line >= 0 else comment + "\n"
-                    line = start
+                if comments is not None:
+                    comments.newline(start)
                     continue
                 if prev == _ENDS_STATEMENT and inserts:
                     yield "SEMI", end, start, end
                 prev = _NEWLINE
                 continue
             if kind == _COMMENT:
-                if comment is None:
-                    comment, before = "", prev
-                comment += self._comment_body(start, end)
-                line = -1
+                comments = comments or _Comments(prev)
+                comments.add(self._comment_body(start, end))
                 continue
-            if comment is not None:
-                prev = before
-                if line >= 0:
-                    if prev == _ENDS_STATEMENT and inserts:
-                        yield "SEMI", end, line, end
-                        comment = ""
-                    prev = _NEWLINE
-                    line = -1
-                if comment:
-                    self.comments[end] = comment
-                comment = None
+            if comments is not None:
+                if comments.line >= 0 and comments.prev == _ENDS_STATEMENT and inserts:
+                    yield "SEMI", end, comments.line, end
+                elif comments.text:
+                    self.comments[end] = comments.text
+                comments = None
 
             if kind == _WORD:
-                word = match[_WORD]
                 prev = _ENDS_STATEMENT
+                word = match[_WORD]
                 terminal = keyword(word)
                 if terminal is None:
                     self._last = pos = Pos(source, end, start, end)
                     yield "IDENT", Ident(pos, word), start, end
-                elif terminal == "INT" or terminal == "FLOAT":
-                    last = self._last
-                    yield terminal, Pos(source, end if last is None else last.at, start, end), start, end
-                elif terminal == "EXPR":
-                    self._last = pos = Pos(source, end, start, end)
-                    yield "EXPR", Literal(pos, "bool", word == "true"), start, end
+                elif terminal in _VALUED:
+                    yield self._valued_word(terminal, word, start, end)
                 else:
                     yield terminal, end, start, end
             elif kind == _PUNCT:
                 terminal = punctuation[match[_PUNCT]]
-                if terminal in _CLOSING:
-                    prev = _ENDS_STATEMENT
-                elif terminal == "SEMI":
-                    prev = _SEMICOLON
-                else:
-                    prev = _OTHER
-                    if end - start == 2 and terminal == "DOT":
-                        self._remark(start, "illegal token")
+                prev = _KINDS.get(terminal, _OTHER)
+                if terminal == "DOT" and end - start == 2:
+                    self._remark(start, "illegal token")
                 yield terminal, end, start, end
             elif kind == _OPERATOR:
                 prev = _OTHER
-                yield "BINOP", match[_OPERATOR], start, end
-            elif kind == _TEMPLATE:
-                prev = _ENDS_STATEMENT
-                template = self._read_template(start, end)
-                yield ERROR if template is None else "TEMPLATE", template, start, end
+                yield BINOP, match[_OPERATOR], start, end
             elif kind == _REST:
                 prev = _OTHER
-                if text[start] == "{":
-                    yield from self._open_template(start)
-                    return
-                yield UNKNOWN, end, start, end
-            elif kind == _CHAR:
-                prev = _ENDS_STATEMENT
-                yield NO_TOKEN, None, start, end
+                yield from self._stray(start, end)
             else:
                 prev = _ENDS_STATEMENT
-                literal = self._literal(kind, match[kind], start, end)
-                yield ERROR if literal is None else "EXPR", literal, start, end
+                yield self._literal(kind, match[kind], start, end)
+        yield from self._end(prev, comments)
 
-        end = len(text)
-        if comment is not None:
-            prev = before
-            if line >= 0:
-                if prev == _ENDS_STATEMENT and inserts:
-                    yield "SEMI", end, line, end
+    def _valued_word(self, terminal: str, word: str, start: int, end: int) -> Token:
+        """A word that is a literal, or may be a conversion: those are reported at the last operand."""
+        pos = Pos(self.source, end, start, end)
+        if terminal == "EXPR":
+            self._last = pos
+            return "EXPR", Literal(pos, "bool", word == "true"), start, end
+        if self._last is not None:
+            pos.at = self._last.at
+        return terminal, pos, start, end
+
+    def _stray(self, start: int, end: int) -> Iterator[Token]:
+        """The token of a character without a meaning, or those of a template without an end.
+
+        Such a template is taken for its brace, then a string with nothing in it.
+        """
+        if self.source.text[start] != "{":
+            yield UNKNOWN, end, start, end
+            return
+        end = len(self.source.text)
+        self._remark(start, "template literal not terminated")
+        yield "LBRACE", end, start, end
+        place = Pos(self.source, end, start, end)
+        hint = f"the template that begins here has no {TEMPLATE_END} to end it"
+        self._errors.append(Diagnostic(place, 'failed to unquote string "": invalid syntax', hint))
+        yield ERROR, None, end, end
+
+    def _end(self, prev: int, comments: _Comments | None) -> Iterator[Token]:
+        """The tokens that the end of the text gives; a last newline may be missing."""
+        end = len(self.source.text)
+        if comments is not None:
+            prev = comments.prev
+            if comments.line >= 0:
+                if prev == _ENDS_STATEMENT and self._inserts:
+                    yield "SEMI", end, comments.line, end
                 prev = _NEWLINE
-        if self._closes and prev < _SEMICOLON:
+        if self._closes and prev != _SEMICOLON and prev != _NEWLINE:
             yield "SEMI", end, end, end
         yield END, None, end, end
 
-    def _literal(self, kind: int, text: str, start: int, end: int) -> Literal | None:
-        """The literal of a token; None after an error."""
+    def _literal(self, kind: int, text: str, start: int, end: int) -> Token:
+        """The token of a number, a string or a template; `ERROR` after an error."""
+        if kind == _CHAR:
+            return NO_TOKEN, None, start, end
+        if kind == _TEMPLATE:
+            template = self._read_template(start, end)
+            return ERROR if template is None else "TEMPLATE", template, start, end
         pos = Pos(self.source, end, start, end)
         try:
             if kind == _NUMBER:
@@ -272,9 +303,9 @@ class Lexer:
             self._errors.append(Diagnostic(pos, str(err)))
             for remark in err.remarks:
                 self._remark(start, remark)
-            return None
+            return ERROR, None, start, end
         self._last = pos
-        return Literal(pos, name, value)
+        return "EXPR", Literal(pos, name, value), start, end
 
     def _number(self, text: str, start: int) -> tuple[str, Any]:
         if not text.isdigit() and text[:2] not in ("0x", "0X"):
@@ -295,15 +326,6 @@ class Lexer:
             self._errors.append(Diagnostic(Pos(self.source, end, start, end), "comment not terminated"))
             raise SourceError(self._errors)
         return ""
-
-    def _open_template(self, start: int) -> Iterator[Token]:
-        """The tokens of a template without an end: its brace, then a string with nothing in it."""
-        end = len(self.source.text)
-        self._remark(start, "template literal not terminated")
-        yield "LBRACE", end, start, end
-        pos = Pos(self.source, end, start, end)
-        self._errors.append(Diagnostic(pos, 'failed to unquote string "": invalid syntax'))
-        yield ERROR, None, end, end
 
     def _remark(self, at: int, text: str) -> None:
         if self._note is not None:

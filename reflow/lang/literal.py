@@ -28,14 +28,14 @@ def read_int(text: str) -> int:
         raise LiteralError(f'failed to parse integer "{text}"', remarks)
     if len(text) <= _PLAIN_DIGITS:
         return int(text)
-    import gmpy2  # noqa: PLC0415  (30 ms, and only a hostile text needs it: Python's conversion is quadratic)
+    import gmpy2  # 30 ms, and only a hostile text needs it: Python's conversion is quadratic
 
     return int(gmpy2.mpz(text, 10))
 
 
 def read_float(text: str) -> Any:
     """The number with a 64-bit mantissa that is nearest to a decimal fraction."""
-    from reflow.lang.number import parse_float  # noqa: PLC0415  (loads gmpy2)
+    from reflow.lang.number import parse_float  # loads gmpy2
 
     try:
         return parse_float(text)

@@ -13,106 +13,22 @@ import marshal
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from reflow.lang import depth, template
 from reflow.lang.diagnostic import Diagnostic, SourceError
-from reflow.lang.lexer import (
-    BINARY,
-    DECLS,
-    END,
-    ERROR,
-    EXPR,
-    KEYWORDS,
-    MODULE,
-    NO_TOKEN,
-    PATTERN,
-    PUNCTUATION,
-    TYPE,
-    UNKNOWN,
-    Lexer,
-    Note,
-    Token,
-)
+from reflow.lang.lexer import DECLS, EXPR, MODULE, PATTERN, TYPE, Lexer, Note, Token
 from reflow.lang.source import Pos, Source
-from reflow.lang.syntax import Decl, Expr, Module, Pattern, Template
+from reflow.lang.syntax import PRECEDENCE, Decl, Expr, Module, Pattern, Template
+from reflow.lang.terminal import BINOP, END, NAMES, NO_TOKEN, ORDER, expectation, name_of
 from reflow.lang.tree import TreeBuilder
 from reflow.lang.types import Type
 
-GRAMMAR = Path(__file__).with_name("grammar.lark")
-TABLES = Path(__file__).with_name("grammar.bin")
+GRAMMAR = os.path.join(os.path.dirname(__file__), "grammar.lark")
+TABLES = os.path.join(os.path.dirname(__file__), "grammar.bin")
 
 _DEFAULT = ""
 """The key of a state's default action in its row."""
-
-# Names of terminals in messages, in the order in which they are listed there.
-_NAMES = {
-    "IDENT": "tokIdent",
-    "EXPR": "tokExpr",
-    "INT": "tokInt",
-    "STRING": "tokString",
-    "BOOL": "tokBool",
-    "FLOAT": "tokFloat",
-    "TEMPLATE": "tokTemplate",
-    "FILE": "tokFile",
-    "DIR": "tokDir",
-    "STRUCT": "tokStruct",
-    "MODULE": "tokModule",
-    "EXEC": "tokExec",
-    "AT": "tokAt",
-    "VAL": "tokVal",
-    "FUNC": "tokFunc",
-    "ASSIGN": "tokAssign",
-    "ARROW": "tokArrow",
-    "LEFT_ARROW": "tokLeftArrow",
-    "IF": "tokIf",
-    "ELSE": "tokElse",
-    "SWITCH": "tokSwitch",
-    "CASE": "tokCase",
-    "MAKE": "tokMake",
-    "KEYSPACE": "tokKeyspace",
-    "PARAM": "tokParam",
-    "ELLIPSIS": "tokEllipsis",
-    "RESERVED": "tokReserved",
-    "REQUIRES": "tokRequires",
-    "TYPE": "tokType",
-    "LBRACE": "'{'",
-    "LPAREN": "'('",
-    "LBRACKET": "'['",
-    "BINOP": "an operator",
-    "MINUS": "'-'",
-    "BAR": "'|'",
-    "CARET": "'^'",
-    "UNDERSCORE": "'_'",
-    "BANG": "'!'",
-    "HASH": "'#'",
-    END: "tokEOF",
-    ERROR: "tokError",
-    "DOT": "'.'",
-    "RBRACKET": "']'",
-    "RPAREN": "')'",
-    "RBRACE": "'}'",
-    "COLON": "':'",
-    "COMMA": "','",
-    "SEMI": "';'",
-    "EQUALS": "'='",
-    NO_TOKEN: "$end",
-    UNKNOWN: "$unk",
-}
-_OPERATOR_NAMES = {
-    "||": "tokOrOr",
-    "&&": "tokAndAnd",
-    "<=": "tokLE",
-    ">=": "tokGE",
-    "!=": "tokNE",
-    "==": "tokEqEq",
-    "<<": "tokLSH",
-    ">>": "tokRSH",
-    "~>": "tokSquiggleArrow",
-}
-_ORDER = {name: index for index, name in enumerate(_NAMES)}
-_MAX_EXPECTED = 4
 
 Row = dict[str, int]
 Action = Callable[..., Any]
@@ -146,13 +62,18 @@ class _Program(NamedTuple):
 
 def grammar_digest() -> str:
     """What tells whether tables belong to the grammar at hand."""
-    return hashlib.sha256(GRAMMAR.read_bytes()).hexdigest()
+    return hashlib.sha256(_read(GRAMMAR)).hexdigest()
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def build_tables() -> Tables:
     """Make the tables with lark. Takes about 50 ms."""
-    import lark  # noqa: PLC0415  (30 ms, and installed programs have the tables)
-    from lark.lexer import Lexer as LarkLexer  # noqa: PLC0415
+    import lark  # 30 ms, and installed programs have the tables
+    from lark.lexer import Lexer as LarkLexer
 
     class NoLexer(LarkLexer):
         def __init__(self, conf: Any) -> None:
@@ -162,7 +83,7 @@ def build_tables() -> Tables:
             raise NotImplementedError
 
     starts = [MODULE, DECLS, EXPR, TYPE, PATTERN]
-    built = lark.Lark(GRAMMAR.read_text(encoding="utf-8"), parser="lalr", lexer=NoLexer, start=starts)
+    built = lark.Lark(_read(GRAMMAR).decode(), parser="lalr", lexer=NoLexer, start=starts)
     return _numbered(cast("Any", built.parser.parser)._parse_table, lark.__version__)
 
 
@@ -203,8 +124,8 @@ def _with_default(shifts: Row, reductions: dict[int, list[str]]) -> tuple[Row, i
 
     def weight(rule: int) -> tuple[int, int]:
         symbols = reductions[rule]
-        count = sum(len(BINARY) if each == "BINOP" else 1 for each in symbols)
-        return count, -min(_ORDER[each] for each in symbols)
+        count = sum(len(PRECEDENCE) - 1 if each == BINOP else 1 for each in symbols)
+        return count, -min(ORDER[each] for each in symbols)
 
     if not reductions:
         return shifts, None
@@ -226,17 +147,18 @@ def _shorten(rows: list[Row], defaults: list[int | None], rules: list[tuple[int,
             row[symbol] = end
 
 
-def write_tables(path: Path, tables: Tables) -> None:
+def write_tables(path: str, tables: Tables) -> None:
     """Write tables so that nobody ever sees half of them."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_bytes(marshal.dumps(tuple(tables)))
-    part.replace(path)
+    part = f"{path}.{os.getpid()}"
+    with open(part, "wb") as file:
+        file.write(marshal.dumps(tuple(tables)))
+    os.replace(part, path)
 
 
 def _load_tables() -> Tables:
     """The tables beside the grammar; when they are missing or stale, new ones, kept if that is possible."""
     with suppress(OSError, ValueError, EOFError, TypeError):
-        tables = Tables(*marshal.loads(TABLES.read_bytes()))
+        tables = Tables(*marshal.loads(_read(TABLES)))
         if tables.grammar == grammar_digest():
             return tables
     tables = build_tables()
@@ -249,7 +171,7 @@ _program: _Program | None = None
 
 
 def _the_program() -> _Program:
-    global _program  # noqa: PLW0603  (made once, on first use)
+    global _program  # made once, on first use
     if _program is None:
         tables = _load_tables()
         rules = [
@@ -320,21 +242,16 @@ class _Parse:
     def _fail(self, state: int, last: int) -> None:
         """Raise what is known and that the last token was unexpected."""
         program = _the_program()
-        terminal, _, start, end = self._token
-        text = f"syntax error: unexpected {self._name(terminal, start)}"
-        expected = [_NAMES[each] for each in sorted(program.rows[state].keys() & _NAMES.keys(), key=_ORDER.__getitem__)]
+        terminal, value, start, end = self._token
+        text = f"syntax error: unexpected {name_of(terminal, value)}"
         # After a finished expression an operator could follow too, and that is more than are ever listed.
-        is_operand = last != 0 and program.rules[last][1] == "expr"
-        if not is_operand and "BINOP" not in program.rows[state] and len(expected) <= _MAX_EXPECTED:
-            text += f", expecting {' or '.join(expected)}" if expected else ""
-        self._errors.append(Diagnostic(Pos(self.source, end, start, end), text))
+        if not last or program.rules[last][1] != "expr":
+            text += expectation(program.rows[state].keys() & NAMES.keys())
+        hint = ""
+        if terminal == NO_TOKEN and self.source.text[start : start + 1] == "'":
+            hint = "there are no character literals: write strings in double quotes"
+        self._errors.append(Diagnostic(Pos(self.source, end, start, end), text, hint))
         raise SourceError(self._errors)
-
-    def _name(self, terminal: str, start: int) -> str:
-        if terminal != "BINOP":
-            return _NAMES[terminal]
-        text = self.source.text[start : start + 2]
-        return _OPERATOR_NAMES.get(text) or f"'{text[0]}'"
 
     def _complain(self, text: str) -> None:
         """Record an error of the tree builder: the original tells of it only if a syntax error follows."""
@@ -368,7 +285,7 @@ def _parse(source: Source, mode: str, note: Note | None) -> Any:
         parse = _Parse(source, mode, note)
         tree = parse.run()
         if parse.depth > depth.MAX_DEPTH:
-            depth.check(tree)
+            depth.check(tree, Pos(source, 0, 0, 0))
         return tree
 
 

@@ -30,8 +30,8 @@ _EXTENSIONS = (".rf", ".rfx")
 class Program:
     """An instantiated program.
 
-    ``path`` is as it is shown in messages. ``params`` are texts of the parameters by name, sorted; ``args`` the
-    words after the program. ``main`` is forced: an immediate value, or a flow when something is to be
+    ``path`` is as it is shown in messages. ``params`` are texts of the parameters by name, sorted; ``args``
+    the words after the program. ``main`` is forced: an immediate value, or a flow when something is to be
     computed. ``images`` are those of the execs built so far.
     """
 
@@ -78,11 +78,11 @@ def load(path: str, argv: Sequence[str], session: Session, *, make_absolute: boo
         raise ReflowError(Kind.OTHER, cause=f'unknown file extension "{extension}"')
     if make_absolute:
         path = os.path.abspath(path)
+    module, values, params = instantiate(path, argv, session)
+    main_type = module.type.field("Main")
+    if main_type is None:
+        raise ReflowError(Kind.OTHER, cause="module has no Main")
     with _deep_and_quick(path):
-        module, values, params = instantiate(path, argv, session)
-        main_type = module.type.field("Main")
-        if main_type is None:
-            raise ReflowError(Kind.OTHER, cause="module has no Main")
         main = force(values["Main"], main_type)
     return Program(path, argv, module, params, main, main_type, session.images())
 
@@ -94,17 +94,19 @@ def instantiate(
 
     Raises as `load` does; needs no Main.
     """
-    module = session.open(path)
+    with _deep_and_quick(path):
+        module = session.open(path)
     if not isinstance(module, SourceModule):
         raise ReflowError(Kind.OTHER, cause=f"{path} is a system module, no program")
-    flags = module.flags(session)
-    parse_flags(flags, path, argv)
-    return module, module.make(session, flags.values()), flags.texts()
+    with _deep_and_quick(path):
+        flags = module.flags(session)
+        parse_flags(flags, path, argv)
+        return module, module.make(session, flags.values()), flags.texts()
 
 
 @contextmanager
 def _deep_and_quick(path: str) -> Iterator[None]:
-    """Without the cyclic collector, which would walk the tree again and again; too deep a recursion is an error."""
+    """No cyclic collector, which would walk the tree again and again; too deep a recursion is an error."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

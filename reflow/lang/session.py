@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from reflow.core.errors import Kind, ReflowError
 from reflow.core.units import format_size
 from reflow.flow.data import LocalFile
-from reflow.lang.builtins.registry import NAMES, PREFIX, system_module
+from reflow.lang.builtins.registry import PREFIX, system_module
 from reflow.lang.bundle import Bundle, read_archive
 from reflow.lang.check import check_module
 from reflow.lang.fserror import describe
@@ -51,8 +51,10 @@ class FileSourcer:
         except OSError as err:
             raise ReflowError(Kind.OTHER, cause=describe(err, path)) from err
         if max(size, len(source)) > limit:
-            text = f"module {path} has {format_size(max(size, len(source)))}, the limit is {format_size(limit)}"
-            raise ReflowError(Kind.OTHER, cause=text)
+            found = format_size(max(size, len(source)))
+            raise ReflowError(
+                Kind.OTHER, cause=f"module {path} has {found}, the limit is {format_size(limit)}"
+            )
         return source
 
 
@@ -132,8 +134,9 @@ class Session:
     def open(self, path: str, importer_dir: str = "") -> Module:
         """Open a module: parse and check it, unless that was done before.
 
-        ``$/x`` is a system module; ``./x`` is relative to the directory of the importing module, any other path
-        to the working directory (or the bundle). Raises SourceError with the module's errors, or ReflowError.
+        ``$/x`` is a system module; ``./x`` is relative to the directory of the importing module, any other
+        path to the working directory (or the bundle). Raises SourceError with the module's errors, or
+        ReflowError.
         """
         if path.startswith(PREFIX):
             return _system(path)
@@ -189,8 +192,7 @@ def _system(path: str) -> Module:
     name = path.removeprefix(PREFIX)
     module = system_module(name)
     if module is None:
-        hint = f"; there are {', '.join(NAMES)}"
-        raise ReflowError(Kind.OTHER, cause=f"no system module named {name}{hint}")
+        raise ReflowError(Kind.OTHER, cause=f"no system module named {name}")
     return module
 
 

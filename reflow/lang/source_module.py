@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from reflow.core.errors import Kind, ReflowError
 from reflow.core.flagset import FlagError
 from reflow.flow.node import Flow
 from reflow.lang.check_module import CheckedParam, ModuleInfo
@@ -24,14 +26,15 @@ from reflow.lang.source import NO_POS
 from reflow.lang.syntax import Apply, Assign, Expr, Ident, Literal
 from reflow.lang.syntax import Module as Tree
 from reflow.lang.types import STRING, ModuleType, Type
+from reflow.lang.unify import equal
 from reflow.lang.value import Struct, Value
 
 
 class SourceModule:
     """A module from a source text.
 
-    ``prefix`` begins the names of what it computes (``main``); the entry of a bundle has none. Injected values
-    stand behind what the module is made with: they replace defaults.
+    ``prefix`` begins the names of what it computes (``main``); the entry of a bundle has none. Injected
+    values stand behind what the module is made with: they replace defaults.
     """
 
     def __init__(self, path: str, tree: Tree, info: ModuleInfo, prefix: str = "") -> None:
@@ -52,13 +55,21 @@ class SourceModule:
         """What it exports when made with arguments of these types."""
         return self.info.type_with(args)
 
+    @cached_property
+    def _ambiguous(self) -> frozenset[str]:
+        """Names exported more than once, at different types: the module's type has the first."""
+        fields = self.info.type.fields
+        first = {field.name: field.type for field in reversed(fields)}
+        return frozenset([each.name for each in fields if not equal(each.type, first[each.name])])
+
     def doc(self, name: str) -> str:
         """The comment of an exported value or alias."""
         return self.info.docs.get(name, "")
 
     def params(self) -> Sequence[Param]:
         """Parameters; those with an injected value have that as their default."""
-        return [Param(each.name, each.type, each.decl.comment, self._default(each)) for each in self.info.params]
+        params = self.info.params
+        return [Param(each.name, each.type, each.decl.comment, self._default(each)) for each in params]
 
     def _default(self, param: CheckedParam) -> Expr | None:
         if param.name in self._injected:
@@ -68,7 +79,7 @@ class SourceModule:
     def make(self, session: Any, args: Mapping[str, Value]) -> Struct:
         """Instantiate it."""
         injected = self._injected if self.injected_args is not None else None
-        return instantiate(self.tree, session, args, injected, self.prefix)
+        return instantiate(self.tree, session, args, injected, self.prefix, self._ambiguous)
 
     def inject(self, session: Any, words: Sequence[str]) -> None:
         """Read flags, and keep the values of all flags that have one.
@@ -85,7 +96,10 @@ class SourceModule:
         self._injected_texts.update(flags.texts())
 
     def flags(self, session: Any) -> ModuleFlags:
-        """Its parameters as flags; evaluates defaults. Raises UsageError when a parameter cannot be a flag."""
+        """Its parameters as flags; evaluates defaults.
+
+        Raises ReflowError when a parameter that must be given cannot be a flag, EvalError from a default.
+        """
         env = base_env().push()
         flags = [flag for each in self.info.params if (flag := self._flag(each, env, session))]
         return ModuleFlags(flags)
@@ -102,7 +116,7 @@ class SourceModule:
     def _mandatory_flag(self, param: CheckedParam, session: Any) -> ParamFlag:
         name, type = param.name, param.type
         if type.kind not in KINDS:
-            raise UsageError(unsupported_text(name, type))
+            raise ReflowError(Kind.OTHER, cause=unsupported_text(name, type))
         usage = " ".join(param.decl.comment.strip().split("\n"))
         usage += " " if usage else ""
         if name not in self._injected and type.kind != "bool":
@@ -112,9 +126,7 @@ class SourceModule:
             flag.preset(self._injected[name], self._injected_texts[name])
         return flag
 
-    def _optional_flag(
-        self, param: CheckedParam, decl: Assign, env: Env, session: Any
-    ) -> ParamFlag | None:
+    def _optional_flag(self, param: CheckedParam, decl: Assign, env: Env, session: Any) -> ParamFlag | None:
         flag = ParamFlag(param.name, param.type, decl.comment, session, is_mandatory=False)
         try:
             value = evaluate(session, env, decl.expr, param.name)

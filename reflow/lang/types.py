@@ -23,10 +23,10 @@ class Type:
     """A type. ``label`` names an exec's output; ``is_flow`` says that values are delayed.
 
     ``level`` is one of NOT_CONST, CAN_CONST, CONST; ``predicates`` are what constness hangs on. None of these
-    takes part in equality or subtyping. The slots with an underscore remember what was computed once.
+    takes part in equality or subtyping. Slots with an underscore remember what `constness` computed once.
     """
 
-    __slots__ = ("_const", "_not_const", "is_flow", "label", "level", "predicates")
+    __slots__ = ("_as_const", "_as_not_const", "_fixed", "is_flow", "label", "level", "predicates")
 
     kind: ClassVar[str]
     """The name in messages of mismatches."""
@@ -44,8 +44,9 @@ class Type:
         self.is_flow = False
         self.level = CAN_CONST
         self.predicates = EMPTY_PREDICATES
-        self._const: Type | None = None
-        self._not_const: Type | None = None
+        self._as_const: Type | None = None
+        self._as_not_const: Type | None = None
+        self._fixed = 0
 
     def parts(self) -> Sequence[Type]:
         """The types that this one is made of, in the order in which an error among them counts."""
@@ -90,8 +91,9 @@ class Type:
         copy = cls.__new__(cls)
         for slot in cls._copied:
             setattr(copy, slot, getattr(self, slot))
-        copy._const = None
-        copy._not_const = None
+        copy._as_const = None
+        copy._as_not_const = None
+        copy._fixed = 0
         for slot, value in changes.items():
             setattr(copy, slot, value)
         return copy

@@ -29,7 +29,10 @@ class Repository(Protocol):
         ...
 
     async def missing(self, digests: Collection[Digest]) -> set[Digest]:
-        """Return those of ``digests`` that are not here."""
+        """Return those of ``digests`` that are not here.
+
+        Given a mapping of digest -> size in bytes, an object of another size counts as missing too.
+        """
         ...
 
     def get(self, digest: Digest) -> AsyncIterator[bytes]:

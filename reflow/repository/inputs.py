@@ -66,6 +66,10 @@ class LocalInputs:
         for first, *others in distinct.values():
             for other in others:
                 other.supply(first.digest, first.data_digest, first.signature)
+        self.adopt(files)
+
+    def adopt(self, files: Iterable[InputFile]) -> None:
+        """Let `locate` find files that have their digests already."""
         for file in files:
             self._users.setdefault(file.digest, {})[file] = None
 

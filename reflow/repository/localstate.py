@@ -24,10 +24,11 @@ SCHEMA = Schema(
             PRIMARY KEY (device, inode)
         ) WITHOUT ROWID""",
         """CREATE TABLE placed (
-            path BLOB PRIMARY KEY,
+            path BLOB NOT NULL,
             device INTEGER NOT NULL,
             inode INTEGER NOT NULL,
-            manifest BLOB NOT NULL
+            manifest BLOB NOT NULL,
+            PRIMARY KEY (path, device, inode)
         ) WITHOUT ROWID""",
     ),
     loss="input files are hashed again; outputs that were placed before must be removed by hand",

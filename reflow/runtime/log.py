@@ -83,6 +83,11 @@ class Log:
         if level <= self.level:
             self.console(text)
 
+    def to_run_log(self, level: int, text: str) -> None:
+        """Write a message to the log of the run only."""
+        if self.run_log is not None:
+            self.run_log.write(level, text)
+
     def console(self, text: str) -> None:
         """Write a message to the console whatever its level, and not to the log of the run."""
         lead = "reflow: " if self._clock is None else f"{self._clock.stamp()} "

@@ -5,7 +5,6 @@ Trouble with the database is said once and never ends a run.
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -14,14 +13,13 @@ from reflow.core.digest import Digest
 from reflow.core.errors import ReflowError
 from reflow.core.execconfig import ExecConfig, ExecInspect
 from reflow.core.wire import exec_inspect_to_json
-from reflow.executor.layout import exec_path
+from reflow.executor.layout import log_path
 from reflow.flow.digest import digest
 from reflow.flow.node import Exec, Extern, Intern
 from reflow.pool import Exec as RunningExec
 from reflow.runtime.log import Log
 from reflow.taskdb import Run, Task, TaskDB
 
-KEEPALIVE_S = 90.0
 LIFE = timedelta(minutes=2)
 
 
@@ -52,7 +50,6 @@ class Record:
         if self._taskdb is None:
             return
         now = datetime.now(UTC)
-        directory = exec_path(self._local_dir, running.id)
         task = Task(
             id=task_id,
             run_id=self._run.id,
@@ -65,8 +62,8 @@ class Record:
             result_id=running.id,
             start=now,
             keepalive=now + LIFE,
-            stdout=f"{directory}/stdout",
-            stderr=f"{directory}/stderr",
+            stdout=log_path(self._local_dir, running.id, "stdout"),
+            stderr=log_path(self._local_dir, running.id, "stderr"),
         )
         self._open[task_id] = task
         self._put_task(task)
@@ -90,12 +87,14 @@ class Record:
         self._put_task(task)
         return task
 
-    async def keep_alive(self) -> None:
-        """Say again and again that the run lives; to be cancelled."""
-        while True:
-            await asyncio.sleep(KEEPALIVE_S)
-            if self._taskdb is not None:
-                self._try(lambda taskdb: taskdb.keepalive(self._run.id, datetime.now(UTC) + LIFE))
+    @property
+    def is_kept(self) -> bool:
+        """Whether there is a database at all."""
+        return self._taskdb is not None
+
+    def keep_alive(self) -> None:
+        """Say that the run lives; to be called every minute or so."""
+        self._try(lambda taskdb: taskdb.keepalive(self._run.id, datetime.now(UTC) + LIFE))
 
     async def end(self, result: str, error: str, runlog: Digest | None, graph: Digest | None) -> None:
         """Write how the run ended, and make everything durable."""

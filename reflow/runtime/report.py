@@ -5,42 +5,38 @@ Cached nodes cost next to nothing here: a run of thousands of them is the common
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from reflow.core.digest import Digest
-from reflow.core.errors import ReflowError
+from reflow.core.errors import Kind, ReflowError
 from reflow.core.execconfig import ExecConfig, ExecInspect
 from reflow.core.fileset import Fileset
 from reflow.core.units import format_size
-from reflow.eval import Report
-from reflow.eval import tasklines
+from reflow.eval import Report, tasklines
 from reflow.flow.digest import digest
 from reflow.flow.node import Exec, Extern, Intern
 from reflow.pool import Exec as RunningExec
-from reflow.runtime.log import LEVELS, Log
+from reflow.runtime.log import INFO, LEVELS, Log
 from reflow.runtime.record import Record
 from reflow.runtime.status import Group, Row
 
-if TYPE_CHECKING:
-    from reflow.taskdb import Task
-
 External = Exec | Intern | Extern
+
+SHOWN_OUTPUT_BYTES = 64 << 10
 
 
 class Failure(NamedTuple):
-    """An exec, intern or extern that failed: what is shown of it at the end."""
+    """An exec, intern or extern that failed: what is shown of it at the end. ``stderr`` is a path, or empty."""
 
     flow: External
-    config: ExecConfig
     task_id: Digest
     error: ReflowError
     stderr: str
 
 
 class RunReport:
-    """Tells of one evaluation. ``failures`` are those that stood (an attempt that is retried is none)."""
+    """Tells of one evaluation. ``failures`` are those that stood: an attempt that is retried is none."""
 
     def __init__(self, log: Log, record: Record, group: Group, *, bottom_up: bool, traces_flow: bool) -> None:
         self.failures: dict[External, Failure] = {}
@@ -50,6 +46,131 @@ class RunReport:
         self._bottom_up = bottom_up
         self._traces_flow = traces_flow
         self._rows: dict[External, Row] = {}
+        self._uris: dict[Digest, str] = {}
+
+    def queued(self, flow: External, config: ExecConfig, attempt: int) -> None:
+        """Show it among what waits."""
+        if self._traces_flow:
+            self._trace(flow, "Ready")
+        self._rows[flow] = self._group.row(flow.ident or "?", f"{flow.op} waiting")
+
+    def progress(self, flow: External, what: str, done_bytes: int, total_bytes: int) -> None:
+        """Show what is fetched for it."""
+        row = self._rows.get(flow)
+        if row is None:
+            return
+        amount = f" {format_size(done_bytes)}" if done_bytes or total_bytes else ""
+        if total_bytes:
+            amount += f" of {format_size(total_bytes)}"
+        self._group.update(row, f"{flow.op} {what}{amount}")
+
+    def started(
+        self, flow: External, config: ExecConfig, attempt: int, task_id: Digest, running: RunningExec
+    ) -> None:
+        """Log and record that it runs."""
+        row = self._rows.get(flow)
+        if row is not None:
+            self._group.update(row, f"{flow.op} {tasklines.describe(flow, config)}")
+        if self._traces_flow:
+            self._trace(flow, "Execing")
+        self._log.info(tasklines.start_line(flow, config))
+        details = tasklines.start_details(flow, config, (), running.uri)
+        if details:
+            self._log.debug(details)
+        self._uris[task_id] = running.uri
+        self._record.task_started(flow, config, attempt, task_id, running)
+
+    def finished(
+        self,
+        flow: External,
+        config: ExecConfig,
+        task_id: Digest,
+        value: Fileset | None,
+        inspect: ExecInspect | None,
+        error: ReflowError | None,
+        keys: Sequence[Digest],
+    ) -> None:
+        """Log and record how an attempt ended."""
+        if self._traces_flow:
+            self._trace(flow, "Done")
+        uri = self._uris.pop(task_id, "")
+        self._end_row(flow, value, error)
+        self._record.task_finished(task_id, inspect, error)
+        if error is not None:
+            self._fail(flow, config, task_id, inspect, error, uri)
+            return
+        self.failures.pop(flow, None)
+        assert value is not None, f"{flow} ended without a value and without an error"
+        runtime_s = 0.0 if inspect is None else inspect.runtime_s
+        self._log.info(tasklines.finish_line(flow, value, runtime_s))
+        details = tasklines.finish_details(flow, config, keys, uri, value, inspect)
+        if details:
+            self._log.info(details)
+
+    def cached(self, flow: External, value: Fileset, key: Digest) -> None:
+        """Log it, where the original does."""
+        if self._bottom_up:
+            self._log.info(tasklines.finish_line(flow, value, 0.0, cached=True))
+        if self._traces_flow:
+            self._trace(flow, "Done")
+
+    def message(self, level: str, text: str) -> None:
+        """Log a line."""
+        self._log.message(LEVELS[level], text)
+
+    def _fail(
+        self,
+        flow: External,
+        config: ExecConfig,
+        task_id: Digest,
+        inspect: ExecInspect | None,
+        error: ReflowError,
+        uri: str,
+    ) -> None:
+        stdout, stderr = ("", "") if inspect is None else (inspect.stdout_path, inspect.stderr_path)
+        self.failures[flow] = Failure(flow, task_id, error, stderr)
+        if error.kind is Kind.CANCELED:
+            self._log.debug(f"canceled: {flow.ident} {digest(flow).short}")
+            return
+        lines = [output_tail(path, SHOWN_OUTPUT_BYTES) for path in (stdout, stderr)]
+        self._log.info(tasklines.failure(flow, config, error, uri, inspect, *lines))
+
+    def _end_row(self, flow: External, value: Fileset | None, error: ReflowError | None) -> None:
+        row = self._rows.pop(flow, None)
+        if row is None:
+            return
+        if error is not None:
+            text = f"{flow.op} error {error.text(': ')}"
+        elif isinstance(flow, Extern) or value is None:
+            text = f"{flow.op} done"
+        else:
+            text = f"{flow.op} done {format_size(value.size())}"
+        self._group.done(row, text)
+
+    def _trace(self, flow: External, state: str) -> None:
+        deps = ",".join([digest(dep).short for dep in flow.deps])
+        name = f"flow {digest(flow).short} state {state} {flow.op} {flow.ident or '?'}"
+        self._log.message(INFO, f"mutate {name}{' deps ' + deps if deps else ''}: {state}")
 
 
-"""placeholder"""
+def output_tail(path: str, limit_bytes: int) -> list[str]:
+    """The last lines of a file of output, at most so many bytes; the first line says what was left out."""
+    if not path:
+        return []
+    try:
+        with open(path, "rb") as stream:
+            size = stream.seek(0, 2)
+            stream.seek(max(0, size - limit_bytes))
+            data = stream.read()
+    except OSError as err:
+        return [f"(cannot be read: {err.strerror})"]
+    lines = data.decode("utf-8", "replace").split("\n")
+    if lines and not lines[-1]:
+        lines.pop()
+    if size > limit_bytes:
+        lines[0] = f"(the first {format_size(size - limit_bytes)} are left out; all of it is in {path})"
+    return lines
+
+
+if TYPE_CHECKING:
+    _: type[Report] = RunReport

@@ -7,7 +7,18 @@ from __future__ import annotations
 
 import time
 
+from reflow.core.units import format_duration
+
 FINISHED_VISIBLE_S = 10.0
+
+
+def elapsed_text(seconds: float) -> str:
+    """Whole seconds below ten minutes, then minutes, then hours and minutes."""
+    whole = int(seconds)
+    if whole < 600:
+        return format_duration(whole)
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}h{minutes}m" if hours else f"{minutes}m"
 
 
 class Row:

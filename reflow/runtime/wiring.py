@@ -22,7 +22,7 @@ _REPOSITORIES: dict[str, _Opener] = {
     "noprepo": ("reflow.repository.filerepo:FileRepository", lambda config: (config.repository_dir,)),
 }
 _ASSOCS: dict[str, _Opener] = {
-    "sqlite": ("reflow.assoc.sqlite:SqliteAssoc", lambda config: (config.assoc_file,)),
+    "sqlite": ("reflow.assoc.sqlite:SqliteAssoc", lambda config: (config.assoc_file, config.labels)),
 }
 _TASKDBS: dict[str, _Opener] = {
     "sqlite": ("reflow.taskdb.sqlite:SqliteTaskDB", lambda config: (config.taskdb_file,)),

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from reflow.core.digest import Digest, DigestPrefix
 from reflow.core.resources import NO_RESOURCES, Resources
 
-__all__ = ["Run", "RunQuery", "Task", "TaskDB", "TaskQuery"]
+__all__ = ["Run", "RunQuery", "Task", "TaskDB", "TaskQuery", "is_alive"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +61,11 @@ class Task:
     inspect: Mapping[str, Any] | None = field(default=None)
 
 
+def is_alive(row: Run | Task, now: datetime) -> bool:
+    """Tell whether a row's process lives, as far as is known: not ended, and kept alive until now."""
+    return row.end is None and row.keepalive is not None and row.keepalive >= now
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunQuery:
     """Which runs: by id or abbreviation, user, and activity since a time."""
@@ -86,11 +91,11 @@ class TaskDB(Protocol):
     """The record. Writes may be buffered for a moment; `flush` and `close` make them durable."""
 
     def put_run(self, run: Run) -> None:
-        """Insert or replace a run's row."""
+        """Insert or replace a run's row; its keepalive never goes back."""
         ...
 
     def put_task(self, task: Task) -> None:
-        """Insert or replace a task's row."""
+        """Insert or replace a task's row; its keepalive never goes back."""
         ...
 
     def keepalive(self, run_id: Digest, until: datetime) -> None:

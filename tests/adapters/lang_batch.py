@@ -17,10 +17,10 @@ from flow_digest import main_digest
 from sim import simulate
 
 from reflow.core.errors import ReflowError
-from reflow.lang.bundle_file import write_bundle
+from reflow.lang.bundle import write_bundle
 from reflow.lang.diagnostic import EvalError, SourceError
 from reflow.lang.doc import doc_text, system_modules_text
-from reflow.lang.program import UsageError, load, program_images
+from reflow.lang.program import UsageError, instantiate, load
 from reflow.lang.session import Session
 
 
@@ -68,13 +68,14 @@ def _doc(reply: Reply, argv: list[str]) -> None:
 
 
 def _images(reply: Reply, argv: list[str]) -> None:
+    session = reply.session()
     try:
-        images = program_images(argv[0], argv[1:], reply.session())
+        instantiate(argv[0], argv[1:], session)
     except UsageError as err:
         _tell_error(reply, err)
         reply.exit = 2
         return
-    reply.out += [f"{image}\n" for image in images]
+    reply.out += [f"{image}\n" for image in session.images()]
 
 
 def _bundle(reply: Reply, argv: list[str]) -> None:

@@ -128,8 +128,8 @@ def _exec_text(node: Exec) -> str:
 
 def _resources(resources: Resources) -> str:
     first = ("mem", "cpu", "disk")
-    names = [*first, *sorted(name for name in resources if name not in first)]
-    return " ".join([f"{name}={_decimal(resources.amount(name))}" for name in names])
+    words = [f"{name}={_decimal(resources.amount(name))}" for name in first]
+    return " ".join(words + sorted(f"{name}={_decimal(resources[name])}" for name in {*resources} - {*first}))
 
 
 def _decimal(amount: float) -> str:

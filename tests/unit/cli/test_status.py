@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from reflow.cli.status import Display, elapsed_text, render
-from reflow.runtime.status import FINISHED_VISIBLE_S, Status
+from reflow.cli.status import Display, render
+from reflow.runtime.status import FINISHED_VISIBLE_S, Status, elapsed_text
 
 
 class Terminal(io.StringIO):

@@ -1,0 +1,53 @@
+"""``reflow run`` of a program that has something to compute."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from reflow.cli.app import App
+from reflow.cli.command import UsageError
+from reflow.cli.outcome import failure_text, finish_run
+from reflow.runtime.config import not_supported
+from reflow.runtime.request import RunRequest
+
+if TYPE_CHECKING:
+    from reflow.flow.data import LocalFile
+    from reflow.lang.program import Program
+
+_ASSERT_POLICIES = ("never", "exact")
+
+
+def run_program(
+    app: App,
+    request: RunRequest,
+    program: Program,
+    local_files: Callable[[], Sequence[LocalFile]],
+    started_s: float,
+) -> int:
+    """Make a run; return the exit status."""
+    if request.assert_policy not in _ASSERT_POLICIES:
+        raise UsageError(f"unknown Assert policy {request.assert_policy}: want never or exact")
+    if request.predicts:
+        raise not_supported("run -pred (prediction of memory)")
+    if not request.is_local and app.config.provider("cluster") not in ("", "localcluster"):
+        raise not_supported(f"cluster: {app.config.provider('cluster')} (use -local to run on this machine)")
+    return app.run_async(_run(app, request, program, local_files, started_s))
+
+
+async def _run(
+    app: App,
+    request: RunRequest,
+    program: Program,
+    local_files: Callable[[], Sequence[LocalFile]],
+    started_s: float,
+) -> int:
+    from reflow.runtime.runner import Runner
+
+    display = app.start_display()
+    runner = Runner(app.config, app.log, display.status, request, program, local_files, failure_text)
+    app.interrupts.on_second(runner.kill_now)
+    outcome = await runner.run()
+    app.end_display()
+    return finish_run(app, request, outcome, time.monotonic() - started_s)

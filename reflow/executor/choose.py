@@ -1,0 +1,91 @@
+"""Which executor a run uses.
+
+An executor that somebody named is used or is an error; only ``auto`` looks for what there is.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection
+from typing import NamedTuple
+
+from reflow.core.errors import Kind, ReflowError
+from reflow.executor import docker_socket
+
+AUTO = "auto"
+NAMES = (AUTO, "docker", "sandbox", "process")
+
+_AUTO_TIMEOUT_S = 1.0
+_NAMED_TIMEOUT_S = 10.0
+_NO_SANDBOX = "the sandbox executor is not available in this version"
+
+
+class Choice(NamedTuple):
+    """The executor (docker or process), why it is that one, and what its user should know (often nothing)."""
+
+    name: str
+    reason: str
+    warning: str = ""
+
+
+async def choose_executor(name: str, *, images: Collection[str] = ()) -> Choice:
+    """Choose by the name that a flag or the configuration gives; ``auto`` finds out.
+
+    ``images`` are those that the program is known to use. Raises INVALID for an unknown name, PRECONDITION or
+    NOT_SUPPORTED when a named executor cannot be had.
+    """
+    match name:
+        case "auto" | "":
+            return await _find(images)
+        case "docker":
+            return await _docker()
+        case "sandbox":
+            raise ReflowError(Kind.NOT_SUPPORTED, "executor", name, cause=_NO_SANDBOX)
+        case "process":
+            if shutil.which("bash") is None:
+                detail = "bash was not found on PATH, and execs are run by it"
+                raise ReflowError(Kind.PRECONDITION, "executor", name, cause=detail)
+            return Choice(name, "asked for", _ignored(images))
+        case _:
+            detail = f"unknown executor, want one of {', '.join(NAMES)}"
+            raise ReflowError(Kind.INVALID, "executor", name, cause=detail)
+
+
+async def _find(images: Collection[str]) -> Choice:
+    trouble = await _docker_trouble(_AUTO_TIMEOUT_S)
+    if not trouble:
+        return Choice("docker", f"its daemon answers at {docker_socket.socket_path()}")
+    reason = f"docker: {trouble}; {_NO_SANDBOX}"
+    if shutil.which("bash") is None:
+        detail = f"nothing can run execs here ({reason}; process: bash was not found on PATH)"
+        raise ReflowError(Kind.PRECONDITION, "executor", AUTO, cause=detail)
+    return Choice("process", reason, _ignored(images))
+
+
+async def _docker() -> Choice:
+    try:
+        path = docker_socket.socket_path()
+    except docker_socket.UnsupportedHostError as err:
+        raise ReflowError(Kind.NOT_SUPPORTED, "executor", "docker", cause=str(err)) from err
+    trouble = await docker_socket.ping(path, _NAMED_TIMEOUT_S)
+    if trouble:
+        detail = f"{trouble}; start the daemon, or choose another executor with -executor"
+        raise ReflowError(Kind.PRECONDITION, "executor", "docker", cause=detail)
+    return Choice("docker", "asked for")
+
+
+async def _docker_trouble(timeout_s: float) -> str:
+    """Why docker cannot be used; the empty text when it can."""
+    try:
+        return await docker_socket.ping(docker_socket.socket_path(), timeout_s)
+    except docker_socket.UnsupportedHostError as err:
+        return str(err)
+
+
+def _ignored(images: Collection[str]) -> str:
+    """The warning of the process executor."""
+    named = sorted({image for image in images if image})
+    if not named:
+        return "images are ignored: execs run with the programs of this machine"
+    shown = ", ".join(named[:3]) + (f" and {len(named) - 3} more" if len(named) > 3 else "")
+    return f"images are ignored ({shown}): execs run with the programs of this machine"

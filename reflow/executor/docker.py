@@ -1,0 +1,373 @@
+"""Execs as containers of the Docker daemon of this machine.
+
+A command runs as ``bash -e -l -o pipefail -c`` in a container of its image, which sees its files as ``/arg``,
+``/return`` and ``/tmp``. As root, ``/arg`` is an overlay: what the command writes never reaches the objects
+that are linked below it. Other users cannot write to objects, which have mode 0444.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reflow.core.digest import Digest
+from reflow.core.errors import Kind, ReflowError
+from reflow.core.resources import Resources
+from reflow.executor import cgroup, credentials, docker_socket, docker_stream, machine, staging
+from reflow.executor.blocking import Blocking
+from reflow.executor.docker_api import Bind, ContainerSpec, DockerApi, Overlay
+from reflow.executor.docker_image import DockerImages
+from reflow.executor.layout import STREAMS, ExecDir
+from reflow.executor.local import LocalExecutor
+from reflow.executor.localexec import LocalExec
+from reflow.executor.outcome import Ending
+from reflow.executor.view import Layers, View
+from reflow.pool import InputLocator, Progress
+from reflow.repository import LocalFiles
+
+ID_LABEL = "reflow-id"
+DIRECTORY_LABEL = "reflow-directory"
+LOCALDIR_LABEL = "reflow-localdir"
+
+HARD_LIMIT_SWAP_BYTES = 100 << 20
+"""Swap that a container with a hard memory limit may use on top of it."""
+
+_MAX_WORD_BYTES = 120_000
+_KILL_TIMEOUT_S = 5.0
+_SOCKET = "/var/run/docker.sock"
+
+
+class DockerExecutor(LocalExecutor):
+    """Runs execs in containers.
+
+    ``config_digest`` tells the id of the image that a name with a digest stands for, when that is known.
+    """
+
+    name = "docker"
+
+    def __init__(
+        self,
+        localdir: Path,
+        repository: LocalFiles,
+        locator: InputLocator,
+        *,
+        hard_memory: bool = False,
+        config_digest: Callable[[str], str | None] | None = None,
+    ) -> None:
+        super().__init__(localdir, repository, locator, hard_memory=hard_memory)
+        try:
+            self._socket = docker_socket.socket_path()
+        except docker_socket.UnsupportedHostError as err:
+            raise ReflowError(Kind.NOT_SUPPORTED, "executor", "docker", cause=str(err)) from err
+        self._api = DockerApi(self._socket)
+        self._images = DockerImages(self._api, config_digest)
+        self._resources = Resources()
+        self._has_overlay = os.geteuid() == 0
+        self._containers: dict[Digest, str] = {}
+        self._names: dict[Digest, str] = {}
+        self._meters: dict[Digest, cgroup.Meter] = {}
+        self._taps: dict[Digest, asyncio.Future[bool]] = {}
+        self._log_readers = Blocking("logs", 256)
+
+    @property
+    def resources(self) -> Resources:
+        """All that the daemon's machine has."""
+        return self._resources
+
+    async def _open(self) -> None:
+        trouble = await docker_socket.ping(self._socket, 10.0)
+        if trouble:
+            raise ReflowError(Kind.PRECONDITION, "executor", "docker", cause=trouble)
+        info = await self._api.connect()
+        cpus = min(int(info.get("NCPU") or 0) or machine.usable_cpus(), machine.usable_cpus())
+        self._resources = machine.local_resources(
+            self.layout.localdir, float(info.get("MemTotal") or 0), cpus
+        )
+
+    async def _close(self) -> None:
+        await self._api.close()
+        self._log_readers.close()
+
+    async def _end_leftovers(self, leftovers: list[ExecDir]) -> None:
+        """Remove the containers of dead runs: those whose directory is nobody's."""
+        paths = {directory.path for directory in leftovers}
+        for row in await self._api.labelled([f"{LOCALDIR_LABEL}={self.layout.localdir}"]):
+            if (row.get("Labels") or {}).get(DIRECTORY_LABEL) in paths:
+                await self._api.remove(row["Id"])
+
+    def kill_now(self) -> None:
+        """Kill all containers at once."""
+        for container in list(self._containers.values()):
+            with contextlib.suppress(OSError):
+                docker_stream.kill(self._socket, container, _KILL_TIMEOUT_S)
+
+    async def _prepare(self, running: LocalExec, progress: Progress | None) -> None:
+        config = running.config
+        self._names[running.id] = await self._images.ensure(config.image, config.original_image, progress)
+
+    def _stage(self, running: LocalExec, directory: str) -> staging.Staged:
+        os.mkdir(f"{directory}/arg")
+        return staging.stage(running.config, directory, "", self._locator, staging.Style.BIND)
+
+    def _view(self, directory: str, staged: staging.Staged) -> tuple[View, str]:
+        arg = [f"{directory}/arg"]
+        if os.path.isdir(f"{directory}/upper"):
+            arg.insert(0, f"{directory}/upper")
+        roots = {
+            "/return": Layers([f"{directory}/return"]),
+            "/arg": Layers(arg),
+            "/tmp": Layers([f"{directory}/tmp"]),
+        }
+        return View(roots, {f"/arg/{place}": path for place, path in staged.foreign.items()}), "/return"
+
+    async def _execute(self, running: LocalExec, directory: str, staged: staging.Staged) -> Ending:
+        name = self._container_name(running.id, directory)
+        try:
+            container = await self._started(running, directory, staged, name)
+            self._containers[running.id] = container
+            running.launched()
+            code = await self._wait(running, container)
+            await self._collect_logs(running, container)
+            state = (await self._api.inspect(container))["State"]
+        finally:
+            self._meters.pop(running.id, None)
+            self._names.pop(running.id, None)
+            self._taps.pop(running.id, None)
+            # By its name: whether it was made is not known when we were interrupted while making it.
+            await self._removed(self._containers.pop(running.id, name))
+        return self._ending(running, code, state)
+
+    async def _started(self, running: LocalExec, directory: str, staged: staging.Staged, name: str) -> str:
+        """Make and start the container. Where the daemon cannot mount an overlay, do without from then on."""
+        spec = self._spec(running, directory, staged, name)
+        try:
+            container = await self._made(running, spec)
+            await self._api.start(container)
+        except ReflowError as err:
+            if spec.overlay is None or "overlay" not in str(err):
+                raise _start_error(running, spec, err) from err
+            self._has_overlay = False
+            await self._api.remove(name)
+            await self._files(_remove_overlay, spec.overlay)
+            return await self._started(running, directory, staged, name)
+        return container
+
+    async def _made(self, running: LocalExec, spec: ContainerSpec) -> str:
+        try:
+            return await self._api.create(spec)
+        except ReflowError as err:
+            if err.kind is Kind.PRECONDITION:
+                await self._api.remove(spec.name)  # of a run that died: nobody else may use this directory
+            elif err.kind is Kind.NOT_EXIST and "image" in str(err).lower():
+                self._images.forget(running.config.image)
+                config = running.config
+                name = await self._images.ensure(config.image, config.original_image, None)
+                spec = spec._replace(image=name)
+            else:
+                raise
+        return await self._api.create(spec)
+
+    def _spec(self, running: LocalExec, directory: str, staged: staging.Staged, name: str) -> ContainerSpec:
+        config = running.config
+        binds = [Bind(f"{directory}/tmp", "/tmp"), Bind(f"{directory}/return", "/return")]
+        overlay = self._overlay(directory) if self._has_overlay and staged.sources else None
+        if overlay is None:
+            binds.append(Bind(f"{directory}/arg", "/arg"))
+        binds += _foreign_binds(directory, staged)
+        if config.needs_docker_access:
+            binds.append(Bind(self._socket, _SOCKET))
+        memory_bytes = int(config.resources.amount("mem")) if self.hard_memory else 0
+        return ContainerSpec(
+            name=name,
+            image=self._names[running.id],
+            entrypoint=["/bin/bash", "-e", "-l", "-o", "pipefail", *_script(directory, staged.command)],
+            environment=_environment(running),
+            labels={
+                ID_LABEL: running.id.hex(),
+                DIRECTORY_LABEL: directory,
+                LOCALDIR_LABEL: self.layout.localdir,
+            },
+            binds=binds,
+            overlay=overlay,
+            memory_bytes=memory_bytes,
+            swap_bytes=memory_bytes + HARD_LIMIT_SWAP_BYTES if memory_bytes else 0,
+        )
+
+    def _overlay(self, directory: str) -> Overlay:
+        overlay = Overlay(f"{directory}/arg", f"{directory}/upper", f"{directory}/work")
+        os.mkdir(overlay.upper)
+        os.mkdir(overlay.work)
+        return overlay
+
+    def _container_name(self, id: Digest, directory: str) -> str:
+        return f"reflow-{self.id}-{id.hex()}-{Digest.of_text(directory).short}"
+
+    async def _wait(self, running: LocalExec, container: str) -> int:
+        try:
+            return await docker_socket.wait(self._socket, container)
+        except OSError as err:
+            detail = f"the docker daemon went away while the command ran: {err}"
+            raise ReflowError(Kind.UNAVAILABLE, "exec", running.id, cause=detail) from err
+
+    async def _collect_logs(self, running: LocalExec, container: str) -> None:
+        """Have all that a container that has ended has printed in its log files."""
+        tap = self._taps.pop(running.id, None)
+        if tap is not None and await tap:
+            return
+        if not await self._files(self._save_logs, running, container, False):
+            raise ReflowError(Kind.UNAVAILABLE, "exec", running.id, cause="the output could not be read")
+
+    def tap(self, running: LocalExec) -> None:
+        """See to it that what a container prints goes to its log files at once."""
+        container = self._containers.get(running.id)
+        if container is not None and running.id not in self._taps:
+            reading = self._log_readers(self._save_logs, running, container, True)
+            self._taps[running.id] = asyncio.ensure_future(reading)
+
+    def _save_logs(self, running: LocalExec, container: str, follow: bool) -> bool:
+        """Copy what a container prints to its log files; False when the daemon does not hand it over."""
+        with contextlib.ExitStack() as stack:
+            files = {}
+            for stream in STREAMS:
+                fd = self.layout.open_log(running.id, stream)
+                files[stream] = stack.enter_context(open(fd, "wb", buffering=0))
+            try:
+                for stream, chunk in docker_stream.logs(self._socket, container, follow=follow):
+                    files[stream].write(chunk)
+            except ConnectionError:
+                return False
+        return True
+
+    def _ending(self, running: LocalExec, code: int, state: dict[str, Any]) -> Ending:
+        """How the container ended. Raises TEMPORARY when it has not.
+
+        Source: local/docker.go, (*dockerExec).wait.
+        """
+        if state.get("Running"):
+            detail = "container returned in running state; docker daemon likely shutting down"
+            raise ReflowError(Kind.TEMPORARY, "exec", running.id, cause=detail)
+        started_s, ended_s = _seconds(state.get("StartedAt")), _seconds(state.get("FinishedAt"))
+        if started_s and ended_s > started_s:
+            running.started_s, running.ended_s = started_s, ended_s
+        return Ending(code or int(state.get("ExitCode") or 0), "docker" if state.get("OOMKilled") else "")
+
+    async def _removed(self, container: str) -> None:
+        """Remove a container whatever happens; a second interruption does not leave it behind."""
+        removal = asyncio.ensure_future(self._api.remove(container))
+        try:
+            await asyncio.shield(removal)
+        except asyncio.CancelledError:
+            await asyncio.wait([removal])
+            raise
+
+    async def command_lines(self, running: LocalExec) -> list[str]:
+        """The command lines of an exec's processes."""
+        container = self._containers.get(running.id)
+        if container is None:
+            return []
+        try:
+            return await self._api.command_lines(container)
+        except ReflowError:
+            return []  # it has just ended
+
+    async def _sample(self, running: list[LocalExec]) -> None:
+        for each in running:
+            self.tap(each)
+            meter = self._meters.get(each.id) or await self._meter(each)
+            usage = None if meter is None else await self._files(meter.read)
+            if usage is None or each.state != "running":
+                continue
+            now_s = time.time()
+            each.stats.observe("mem", usage.memory_bytes, now_s)
+            if usage.cpus is not None:
+                each.stats.observe("cpu", usage.cpus, now_s)
+
+    async def _meter(self, running: LocalExec) -> cgroup.Meter | None:
+        container = self._containers.get(running.id)
+        if container is None:
+            return None
+        pid = int((await self._api.inspect(container))["State"].get("Pid") or 0)
+        if not pid or running.state != "running":
+            return None
+        running.pids.add(pid)
+        meter = await self._files(cgroup.meter_of, pid)
+        if meter is not None:
+            self._meters[running.id] = meter
+        return meter
+
+
+def _environment(running: LocalExec) -> list[str]:
+    environment = ["tmp=/tmp", "TMPDIR=/tmp", "HOME=/tmp"]
+    if not running.config.output_is_dir:
+        environment.append("out=/return/default")
+    if running.config.needs_aws_creds:
+        found = credentials.from_environment(running.id)
+        environment += [f"{name}={value}" for name, value in found.items()]
+    return environment
+
+
+def _script(directory: str, command: str) -> list[str]:
+    """The last words of the command line; a command that no word can hold goes into a file."""
+    script = os.fsencode(command)
+    is_text = not any("\udc80" <= char <= "\udcff" for char in command)
+    if is_text and len(script) <= _MAX_WORD_BYTES:
+        return ["-c", command]
+    with open(f"{directory}/arg/command", "wb") as file:
+        file.write(script)
+    return ["/arg/command"]
+
+
+def _foreign_binds(directory: str, staged: staging.Staged) -> list[Bind]:
+    """Mounts of the user's own files, which the command may not change."""
+    binds = []
+    for number, (place, path) in enumerate(staged.foreign.items()):
+        source = path
+        if any("\udc80" <= char <= "\udcff" for char in path):
+            # JSON has no words for such bytes, but a link to the file has an ordinary name.
+            os.makedirs(f"{directory}/take", exist_ok=True)
+            source = f"{directory}/take/bind-{number}"
+            os.symlink(path, source)
+        binds.append(Bind(source, f"/arg/{place}", is_read_only=True))
+    return binds
+
+
+def _remove_overlay(overlay: Overlay) -> None:
+    for path in (overlay.upper, overlay.work):
+        with contextlib.suppress(OSError):
+            os.rmdir(path)
+
+
+def _start_error(running: LocalExec, spec: ContainerSpec, err: ReflowError) -> ReflowError:
+    """Say what is wrong with an image that has no bash; other errors as they are."""
+    text = str(err.cause)
+    if "/bin/bash" in text and ("no such file" in text or "not found" in text):
+        detail = "the image has no /bin/bash, which runs the commands of execs: use an image that has it"
+        return ReflowError(
+            Kind.INVALID,
+            "exec",
+            running.id,
+            f"image {running.config.original_image or spec.image}",
+            cause=detail,
+        )
+    return err
+
+
+def _seconds(text: str | None) -> float:
+    """Seconds since the epoch of a time as docker writes it; 0 for none."""
+    try:
+        when = datetime.fromisoformat((text or "")[:26].rstrip("Z") + "+00:00")
+    except ValueError:
+        return 0.0
+    return max(0.0, when.timestamp())
+
+
+if TYPE_CHECKING:
+    from reflow.pool import Executor
+
+    _: type[Executor] = DockerExecutor

@@ -1,0 +1,79 @@
+"""What a run reads and writes, opened from the configuration: objects, index, record, local inputs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+
+from reflow.core.digest import Digest
+from reflow.core.errors import Kind, ReflowError, kind_of
+from reflow.disk.database import Database
+from reflow.flow.data import LocalFile
+from reflow.repository.filerepo import FileRepository
+from reflow.repository.hashing import HashProgress
+from reflow.repository.inputs import LocalInputs
+from reflow.repository.localstate import local_state
+from reflow.runtime.config import Config, not_supported
+from reflow.runtime.home import home
+from reflow.runtime.wiring import open_assoc, open_repository, open_taskdb
+
+LOCAL_STATE = "local.db"
+
+
+class RunInputs(LocalInputs):
+    """Local inputs of a run, those included that the program meets only while it is evaluated.
+
+    ``local_files`` answers with all that were met so far, in order.
+    """
+
+    def __init__(
+        self, state: Database, repository: FileRepository, local_files: Callable[[], Sequence[LocalFile]]
+    ) -> None:
+        super().__init__(state, repository)
+        self._local_files = local_files
+        self._known = 0
+
+    async def hash_known(self, progress: HashProgress | None = None) -> int:
+        """Hash what the program has met so far; return how many files. Raises ReflowError."""
+        files = self._local_files()
+        if files:
+            await self.hash_all(files, progress)
+        self._known = len(files)
+        return len(files)
+
+    def locate(self, digest: Digest) -> tuple[str, bool]:
+        """Return a path with these contents, and whether it is a user's own file. Raises NOT_EXIST."""
+        try:
+            return super().locate(digest)
+        except ReflowError as err:
+            if kind_of(err) is not Kind.NOT_EXIST or not self._adopt():
+                raise
+        return super().locate(digest)
+
+    def _adopt(self) -> bool:
+        """Take files into account that were met, and hashed by the evaluator, since the last time."""
+        fresh = [file for file in self._local_files()[self._known :] if file.is_hashed]
+        for file in fresh:
+            self._users.setdefault(file.digest, {})[file] = None
+        return bool(fresh)
+
+
+class Stores:
+    """The stores of one run."""
+
+    def __init__(self, config: Config, local_files: Callable[[], Sequence[LocalFile]]) -> None:
+        repository = open_repository(config)
+        if not isinstance(repository, FileRepository):
+            raise not_supported(f"execs on this machine with the repository {repository.url}")
+        self.repository = repository
+        self.assoc = open_assoc(config)
+        self.taskdb = open_taskdb(config)
+        self.state = local_state(os.path.join(home(), LOCAL_STATE))
+        self.inputs = RunInputs(self.state, repository, local_files)
+
+    async def close(self) -> None:
+        """Make everything durable. (The record is closed by `reflow.runtime.record`.)"""
+        if self.assoc is not None:
+            await self.assoc.close()
+        await self.repository.close()
+        self.state.close()
