@@ -1,7 +1,7 @@
 """In-memory implementations for tests: real ones, which do what their seams promise.
 
 `MemoryExecutor` "runs" an exec by calling a Python function; `MemoryScheduler` runs tasks on one at once;
-`RecordingReport` keeps what it was told; `MemoryAssoc` and `CountingRepository` count requests.
+`RecordingReport` keeps what it was told; `CountingAssoc` and `CountingRepository` count requests.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class CountingRepository(MemoryRepository):
         return digests
 
 
-class MemoryAssoc:
+class CountingAssoc:
     """An assoc in a dictionary; counts requests, and ``broken`` makes all of them fail."""
 
     def __init__(self) -> None:
@@ -370,7 +370,7 @@ def then(*deps: Flow, fn: Callable[[list[object]], Flow], tag: str = "then", ide
 
 
 if TYPE_CHECKING:
-    _assoc: type[Assoc] = MemoryAssoc
+    _assoc: type[Assoc] = CountingAssoc
     _repository: type[Repository] = CountingRepository
     _executor: type[Executor] = MemoryExecutor
     _exec: type[RunningExec] = MemoryExec

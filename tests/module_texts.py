@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reflow.core.errors import Kind, ReflowError
+from reflow.lang import syntax
 from reflow.lang.builtins.registry import system_module
 from reflow.lang.check import ModuleInfo, check_module
 from reflow.lang.module import Module, Param
@@ -18,8 +19,9 @@ from reflow.lang.types import ModuleType, Type
 class TextModule:
     """A checked module; it cannot be made into a value."""
 
-    def __init__(self, path: str, info: ModuleInfo) -> None:
+    def __init__(self, path: str, parsed: syntax.Module, info: ModuleInfo) -> None:
         self.path = path
+        self.parsed = parsed
         self.info = info
 
     @property
@@ -71,11 +73,16 @@ class TextOpener:
                 raise ReflowError(Kind.OTHER, cause=f"open {path}: no such file or directory")
             self._opening.append(path)
             try:
-                self._opened[path] = TextModule(path, self._check(path))
+                parsed = self.parse(path)
+                self._opened[path] = TextModule(path, parsed, self.check(parsed, posixpath.dirname(path)))
             finally:
                 self._opening.pop()
         return self._opened[path]
 
-    def _check(self, path: str) -> ModuleInfo:
-        parsed = parse_module(Source(path, self.texts[path]))
-        return check_module(parsed, self, posixpath.dirname(path))
+    def parse(self, path: str) -> syntax.Module:
+        """Parse a module."""
+        return parse_module(Source(path, self.texts[path]))
+
+    def check(self, parsed: syntax.Module, directory: str) -> ModuleInfo:
+        """Check a parsed module."""
+        return check_module(parsed, self, directory)

@@ -37,6 +37,7 @@ class App:
         self.flags = flags
         self.interrupts = Interrupts()
         self.display: Display | None = None
+        self.counters: dict[str, Any] = {}
         self.log = Log(parse_level(flags["log"]), self.write_error)
         self._given = given
         self._config: Config | None = None
@@ -56,9 +57,8 @@ class App:
     def check_config(self) -> None:
         """Read the configuration if there is any beyond what is built in, so that its errors show early."""
         path = self.flags["config"]
-        if any(self.flags[key] for key in OVERRIDE_KEYS):
-            _ = self.config
-        elif path and (path != default_config_path() or os.path.exists(path)):
+        has_file = path and (path != default_config_path() or os.path.exists(path))
+        if has_file or any(self.flags[key] for key in OVERRIDE_KEYS):
             _ = self.config
 
     def print(self, text: str) -> None:
@@ -117,8 +117,11 @@ class App:
                 self.write_error(CLEANING_UP + "\n")
                 task.cancel()
 
+            def hand_over() -> None:
+                loop.call_soon_threadsafe(cancel)
+
             async def wait() -> int:
-                self.interrupts.on_first(lambda: loop.call_soon_threadsafe(cancel))
+                self.interrupts.on_first(hand_over)
                 try:
                     return await task
                 except asyncio.CancelledError:

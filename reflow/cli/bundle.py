@@ -8,7 +8,8 @@ from contextlib import suppress
 from reflow.cli.app import App
 from reflow.cli.command import Arguments, Command, Fatal
 
-_DETAILS = """Bundle writes a program and all modules it uses into one file (.rfx), which runs anywhere: "reflow run",
+_DETAILS = """\
+Bundle writes a program and all modules it uses into one file (.rfx), which runs anywhere: "reflow run",
 "reflow doc" and the other commands take it like a module. What follows the program are parameters; in the
 bundle they are the defaults."""
 

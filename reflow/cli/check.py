@@ -6,7 +6,8 @@ from reflow.cli.app import App
 from reflow.cli.command import Arguments, Command
 from reflow.cli.failure import explain
 
-_DETAILS = """Check reads modules (.rf files and bundles) with everything they use, and checks their types.
+_DETAILS = """\
+Check reads modules (.rf files and bundles) with everything they use, and checks their types.
 
 Errors and warnings are printed; the status is 1 if there was an error, or with -w a warning. All modules
 are checked, whatever is found in the first ones."""

@@ -46,8 +46,8 @@ class Arguments:
 class Command:
     """A command: how it is called, what it is for, and the function that does it.
 
-    ``min_words`` and ``max_words`` bound the number of words after the flags (None: no bound). ``details`` makes
-    the text that ``-help`` shows. ``is_hidden`` keeps it out of the list of commands.
+    ``min_words`` and ``max_words`` bound the number of words after the flags (None: no bound). ``details``
+    makes the text that ``-help`` shows. One that ``is_hidden`` is not listed, and reads its words itself.
     """
 
     __slots__ = ("details", "flags", "is_hidden", "max_words", "min_words", "name", "run", "synopsis")

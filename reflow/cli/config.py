@@ -17,6 +17,8 @@ key names a provider with its flags: "key: provider,flag=value,flag=value". Thes
 providers each can name:
 """
 
+_STRING = "tag:yaml.org,2002:str"
+
 _TAIL = """To change the configuration, edit a copy:
 
 	$ reflow config > myconfig
@@ -70,8 +72,8 @@ def dump_yaml(document: dict[str, Any]) -> str:
         """Quotes as the original does."""
 
     def represent(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-        is_plain = dumper.resolve(yaml.ScalarNode, text, (True, False)) == "tag:yaml.org,2002:str"
-        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if is_plain else '"')
+        is_plain = dumper.resolve(yaml.ScalarNode, text, (True, False)) == _STRING  # type: ignore[no-untyped-call]
+        return dumper.represent_scalar(_STRING, text, style=None if is_plain else '"')
 
     Dumper.add_representer(str, represent)
     text: str = yaml.dump(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from reflow.cli.app import App
 from reflow.cli.command import Arguments, Command
 
-_DETAILS = """Doc shows what a module (.rf), a bundle (.rfx) or a system module ($/strings) offers: its parameters with
+_DETAILS = """\
+Doc shows what a module (.rf), a bundle (.rfx) or a system module ($/strings) offers: its parameters with
 their defaults, and its types and values, each with its comment. Without a module it lists the system
 modules."""
 

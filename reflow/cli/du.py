@@ -12,7 +12,8 @@ from reflow.cli.output import tabulate
 from reflow.core.units import format_size
 from reflow.runtime.home import home, runs_dir
 
-_DETAILS = """Du tells how much disk Reflow takes on this machine: objects, the cache's index, the record of runs, files
+_DETAILS = """\
+Du tells how much disk Reflow takes on this machine: objects, the cache's index, the record of runs, files
 of runs, directories of execs, unpacked images; and how much is free. Files that are linked more than
 once are counted once."""
 

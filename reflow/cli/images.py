@@ -6,7 +6,8 @@ from reflow.cli.app import App
 from reflow.cli.command import Arguments, Command, Fatal
 from reflow.cli.failure import EXIT_USAGE, explain
 
-_DETAILS = """Images prints the images of a program's execs, sorted, one a line. What follows the program are its
+_DETAILS = """\
+Images prints the images of a program's execs, sorted, one a line. What follows the program are its
 parameters, as for "reflow run"."""
 
 

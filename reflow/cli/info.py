@@ -22,7 +22,7 @@ from reflow.cli.tables import (
     task_header,
     task_text,
 )
-from reflow.core.digest import DigestPrefix
+from reflow.core.digest import Digest, DigestPrefix
 from reflow.core.errors import Kind, ReflowError, kind_of
 from reflow.core.execconfig import ExecConfig, ExecInspect, InputArg, OutputArg
 from reflow.core.fileset import Fileset
@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from reflow.repository import Repository
     from reflow.taskdb import TaskDB
 
-_DETAILS = f"""Info tells what an id stands for: a run, a task, a cached result (any of its cache keys, or the id of its
+_DETAILS = f"""\
+Info tells what an id stands for: a run, a task, a cached result (any of its cache keys, or the id of its
 flow), or a file. Ids may be abbreviated to 8 digits; runs, results and files of this machine to fewer. The
 name of an exec, ALLOC/ID, is told with its configuration.
 
@@ -45,6 +46,9 @@ Columns of a run ("reflow cat ID" prints what an id stands for):
 
 Columns of a task:
 {columns_text((*TASK_COLUMNS, *LONG_COLUMNS))}"""
+
+
+_RECENT_TASKS = 10_000
 
 
 def run(app: App, arguments: Arguments) -> int:
@@ -157,7 +161,7 @@ async def _cached_or_file(app: App, prefix: DigestPrefix, *, is_optional: bool) 
     repository = open_repository(app.config)
     assoc = open_assoc(app.config) if has_assoc(app.config) else None
     try:
-        text = "" if assoc is None else await _cached(assoc, repository, prefix)
+        text = "" if assoc is None else await _cached(app, assoc, repository, prefix)
         return text or await _file(repository, prefix)
     except ReflowError:
         if is_optional:
@@ -169,17 +173,38 @@ async def _cached_or_file(app: App, prefix: DigestPrefix, *, is_optional: bool) 
             await assoc.close()
 
 
-async def _cached(assoc: Assoc, repository: Repository, prefix: DigestPrefix) -> str:
+async def _cached(app: App, assoc: Assoc, repository: Repository, prefix: DigestPrefix) -> str:
+    from reflow.runtime.localcluster import process_key
+
+    keys = await assoc.expand(prefix)
+    if len(keys) > 1:
+        raise ReflowError(Kind.INVALID, "info", str(prefix), cause="more than one key matched")
+    if keys:
+        return await _fileset_at(assoc, repository, keys[0], keys[0])
+    # Results of this machine's own tools are kept under keys of their own: find the flow by its record.
+    for flow_id in [prefix.full] if prefix.full is not None else await _recorded_flows(app, prefix):
+        text = await _fileset_at(assoc, repository, flow_id, process_key(flow_id))
+        if text:
+            return text
+    return ""
+
+
+async def _recorded_flows(app: App, prefix: DigestPrefix) -> list[Digest]:
+    """Flows of recent tasks whose ids begin so."""
+    from reflow.taskdb import TaskQuery
+
+    async with _taskdb(app) as taskdb:
+        tasks = [] if taskdb is None else await taskdb.tasks(TaskQuery(limit=_RECENT_TASKS))
+    return list({task.flow_id: None for task in tasks if prefix.expands_to(task.flow_id)})
+
+
+async def _fileset_at(assoc: Assoc, repository: Repository, shown: Digest, key: Digest) -> str:
+    """The cached fileset under a key, with the name it is shown by; nothing when there is none."""
     from reflow.assoc import Kind as AssocKind
     from reflow.core.filesetcodec import decode_fileset
 
-    keys = await assoc.expand(prefix)
-    if not keys:
-        return ""
-    if len(keys) > 1:
-        raise ReflowError(Kind.INVALID, "info", str(prefix), cause="more than one key matched")
-    found = await assoc.get_many([(AssocKind.FILESET_V2, keys[0]), (AssocKind.FILESET, keys[0])])
-    for (kind, key), value in found.items():
+    found = await assoc.get_many([(AssocKind.FILESET_V2, key), (AssocKind.FILESET, key)])
+    for (kind, _), value in found.items():
         if isinstance(value, ReflowError):
             raise value
         data = (await repository.read_many([value]))[value]
@@ -189,7 +214,7 @@ async def _cached(assoc: Assoc, repository: Repository, prefix: DigestPrefix) ->
             raise data
         fileset = decode_fileset(data, kind)
         body = fileset_text("\t", fileset) if fileset.count() else "\t(empty)\n"
-        return f"{key.hex()} (cached fileset)\n{body}"
+        return f"{shown.hex()} (cached fileset)\n{body}"
     return ""
 
 

@@ -34,7 +34,7 @@ class Interrupts:
         return self._count > 0
 
     def on_first(self, hook: Callable[[], None] | None) -> None:
-        """Call ``hook`` (which must only hand over to an event loop) instead of raising; at once if it is late."""
+        """Call ``hook``, which hands over to an event loop, instead of raising; at once if it is late."""
         self._hook = hook
         if hook is not None and self._count:
             hook()

@@ -63,9 +63,7 @@ def _ec2instances(app: App, arguments: Arguments) -> int:
 
 def _pred(app: App, arguments: Arguments) -> int:
     if not app.config.provider("predictor"):
-        raise Fatal(
-            "missing predictor config: predictions need the keys predictor and taskdb (see reflow config -help)"
-        )
+        raise Fatal("missing predictor config: predictions need the keys predictor and taskdb")
     raise not_supported("reflow pred")
 
 
@@ -122,7 +120,8 @@ COMMANDS: dict[str, Command] = {
         _command(
             "collect",
             "[-threshold date] [-keep regexp] [-labels labels]",
-            """Collect removes what the cache has not used since a date: entries of the index, and objects that no
+            """\
+Collect removes what the cache has not used since a date: entries of the index, and objects that no
 remaining entry needs. It only tells what it would remove, unless -dry-run=false is given.
 
 A filter (-keep, -labels) is a list of regular expressions that are searched in an entry's labels: a blank
@@ -222,7 +221,8 @@ means or, a comma and, a leading ! not.""",
         _command(
             "runbatch",
             "[-parallelism=10] [-retry] [-reset] [flags]",
-            """Runbatch does all runs of a batch. A file (config.json) names the program and a CSV file with one row per
+            """\
+Runbatch does all runs of a batch. A file (config.json) names the program and a CSV file with one row per
 run: its id, then a value for each parameter that the header names.
 
 Runs that are done are not done again. With -retry those that failed are; with -reset all are.""",
@@ -265,7 +265,7 @@ Runs that are done are not done again. With -retry those that failed are; with -
         _command(
             "setup-taskdb",
             "<tablename> <s3bucket>",
-            "Setup-taskdb makes a DynamoDB table and an S3 bucket for the record of runs, and configures them.",
+            "Setup-taskdb makes a DynamoDB table and an S3 bucket for the record of runs.",
             words=(2, 2),
         ),
         _command("shell", "exec", "Shell opens a shell in a running exec.", words=(1, 1), run=_shell),

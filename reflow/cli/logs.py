@@ -19,7 +19,8 @@ from reflow.runtime.log import LEVELS, parse_level
 if TYPE_CHECKING:
     from reflow.taskdb import Run, Task
 
-_DETAILS = f"""Logs prints the log of a run, or what an exec wrote.
+_DETAILS = f"""\
+Logs prints the log of a run, or what an exec wrote.
 
 For a run, messages of the level -level and above are printed. For a task or exec it is what its command
 wrote to stderr, or with -stdout to stdout; -f goes on until it ends. Names are, for example
@@ -139,10 +140,17 @@ async def _print_output(app: App, task: Task, *, is_stdout: bool) -> None:
     if place.startswith("sha256:"):
         app.write_bytes(await _read_object(app, Digest.parse(place)))
         return
-    if os.path.exists(place):
-        with open(place, "rb") as stream:
+    _copy_file(app, place)
+
+
+def _copy_file(app: App, path: str) -> None:
+    """Print a file; nothing when there is none: then nothing was written."""
+    try:
+        with open(path, "rb") as stream:
             while chunk := stream.read(_CHUNK_BYTES):
                 app.write_bytes(chunk)
+    except FileNotFoundError:
+        return
 
 
 class _Follower:

@@ -19,7 +19,8 @@ from reflow.core.digest import DigestPrefix
 
 _HEX = frozenset("0123456789abcdef")
 
-EXAMPLES = """\t9909853c                                                                  (a run, task, value or file)
+EXAMPLES = """\
+\t9909853c                                                                  (a run, task, value or file)
 \t9909853c8cada5431400c5f89fe5658e139aea88cab8c1479a8c35c902b1cb49
 \tsha256:9909853c8cada5431400c5f89fe5658e139aea88cab8c1479a8c35c902b1cb49
 \tbb97e35db4101030/9909853c8cada5431400c5f89fe5658e139aea88cab8c1479a8c35c902b1cb49  (an exec)

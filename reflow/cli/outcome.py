@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from reflow.cli.app import App
 from reflow.core.digest import Digest
-from reflow.core.errors import ProgramError, ReflowError, kind_of
+from reflow.core.errors import Kind, ProgramError, ReflowError, kind_of
 from reflow.runtime.request import RunRequest
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def failure_text(outcome: RunOutcome) -> str:
     assert error is not None
     cause = _program_error(error)
     lines = [_rendered(error, cause)]
-    failures = [each for each in outcome.failures if each.error.kind.value != "Canceled"]
+    failures = _own_failures(outcome)
     if cause is None and failures:
         lines += _exec_lines(failures[0])
         lines += _other_lines(failures[1:])
@@ -169,9 +169,13 @@ def _position(outcome: RunOutcome) -> str | None:
     cause = _program_error(outcome.error)
     if cause is not None:
         return _program_position(cause)
-    if outcome.failures:
-        return str(outcome.failures[0].flow.pos) or None
-    return None
+    failures = _own_failures(outcome)
+    return str(failures[0].flow.pos) or None if failures else None
+
+
+def _own_failures(outcome: RunOutcome) -> list[Failure]:
+    """What failed by itself: not what was ended because something else did."""
+    return [each for each in outcome.failures if each.error.kind is not Kind.CANCELED]
 
 
 def _program_position(error: ProgramError) -> str | None:

@@ -10,7 +10,8 @@ from reflow.cli.output import parse_when, tabulate
 from reflow.cli.tables import LONG_COLUMNS, RUN_COLUMNS, TASK_COLUMNS, RunEntry, columns_text, runs_text
 from reflow.runtime.config import not_supported
 
-_DETAILS = f"""Ps lists runs, and below each its tasks. Without flags these are your tasks that run now; -i adds those
+_DETAILS = f"""\
+Ps lists runs, and below each its tasks. Without flags these are your tasks that run now; -i adds those
 that have ended, and then memory, CPU and disk are those of the whole task.
 
 Runs are listed that were active in the last ten minutes. -since and -until name another time: a duration

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from reflow.lang.program import Program
     from reflow.lang.session import Session
 
-_DETAILS = """Run evaluates the value Main of a program: a module (.rf) or a bundle (.rfx). What follows the program are
+_DETAILS = """\
+Run evaluates the value Main of a program: a module (.rf) or a bundle (.rfx). What follows the program are
 its parameters, for example
 
 	$ reflow run align.rf -sample=NA12878

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import resource
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from reflow.cli.app import App
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     from reflow.flow.data import LocalFile
     from reflow.lang.program import Program
 
+_GC_THRESHOLD = 50_000
 _ASSERT_POLICIES = ("never", "exact")
 
 
@@ -36,6 +40,16 @@ def run_program(
     return app.run_async(_run(app, request, program, local_files, started_s))
 
 
+def _get_ready() -> None:
+    """Allow for many open files, and for many objects: a graph lives to the end, and is not worth a look."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    gc.freeze()
+    gc.set_threshold(_GC_THRESHOLD, 20, 50)
+
+
 async def _run(
     app: App,
     request: RunRequest,
@@ -45,6 +59,7 @@ async def _run(
 ) -> int:
     from reflow.runtime.runner import Runner
 
+    _get_ready()
     display = app.start_display()
     runner = Runner(app.config, app.log, display.status, request, program, local_files, failure_text)
     app.interrupts.on_second(runner.kill_now)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from reflow.cli.output import clock_text
 from reflow.core.digest import Digest
 from reflow.core.execconfig import ExecInspect
+from reflow.core.gojson import dump_json
 from reflow.core.units import format_duration, format_size
 from reflow.core.wire import exec_inspect_from_json
 from reflow.taskdb import Run, Task
@@ -127,11 +128,14 @@ def inspect_of(task: Task) -> ExecInspect | None:
     return exec_inspect_from_json(task.inspect) if task.inspect else None
 
 
+def inspect_bytes(task: Task) -> bytes:
+    """What the record knows of a finished exec, as one line of JSON; nothing when it knows nothing."""
+    return dump_json(task.inspect) + b"\n" if task.inspect else b""
+
+
 def inspect_id(task: Task) -> Digest | None:
     """Names the inspection of a task; None while there is none."""
-    from reflow.core.gojson import dump_json
-
-    return Digest.of(dump_json(task.inspect) + b"\n") if task.inspect else None
+    return Digest.of(inspect_bytes(task)) if task.inspect else None
 
 
 def _times(start: datetime, end: datetime | None, keepalive: datetime | None) -> tuple[str, str]:

@@ -23,16 +23,17 @@ from reflow.eval import CacheMode, EvalConfig, EvalStats, Outcome
 from reflow.eval.assertions import Witness
 from reflow.eval.attempt import build_config
 from reflow.eval.cache import CacheReader, CacheWriter, Hit, Query
+from reflow.eval.imagename import ImageNames
 from reflow.eval.noderun import NodeRun, World
 from reflow.eval.summary import Summary
 from reflow.eval.worklist import Cell, When, WorkList
 from reflow.flow.data import LocalFile
 from reflow.flow.digest import cache_keys, digest
-from reflow.flow.node import Data, Exec, Extern, Flow, Intern, strip_qualifiers
+from reflow.flow.node import Data, Exec, Extern, Flow, Intern
 
 Work = Callable[..., Awaitable[None]]
 
-STEPS_PER_TURN = 2000
+STEPS_PER_TURN = 500
 LOOK_UP_BATCH = 2000
 STORE_BATCH = 500
 HOLD_S = 0.1
@@ -58,7 +59,7 @@ class Evaluator:
         self._reader, self._writer = self._open_cache()
         self._work = WorkList(self._when(), self._is_valid, self._log)
         self._world = World(config.scheduler, config.report, self.stats, self._witness, self._may_start)
-        self._images: dict[str, str | None] = {}
+        self._images = ImageNames(config.resolve_image, self._log)
         self._held: deque[Cell] = deque()
         self._held_since: float | None = None
         self._jobs: dict[asyncio.Task[None], NodeRun | None] = {}
@@ -308,28 +309,30 @@ class Evaluator:
         self._settle(cell, value)
 
     async def _look_up(self, batch: Sequence[tuple[Cell, bool]]) -> None:
-        """Look cells up; a node that is missed under the keys known at once may have one more."""
+        """Look cells up; an exec that is missed under the keys known at once may have one more."""
         queries = [self._query(cell, missed_name) for cell, missed_name in batch]
         missed = await self._find([cell for cell, _ in batch], queries)
-        again = [
-            (cell, query)
-            for cell, query in missed
-            if query.values is not None and isinstance(cell.node, Exec) and self._config.resolve_image
-        ]
-        await self._resolve({query.node.image for _, query in again if isinstance(query.node, Exec)})
-        more: list[tuple[Cell, Query]] = []
-        for cell, query in again:
-            assert isinstance(cell.node, Exec)
-            keys = cache_keys(cell.node, query.values, self._images.get(cell.node.image))
-            extra = keys[: len(keys) - len(cache_keys(cell.node, query.values))]
-            if extra:
-                more.append((cell, query._replace(keys=extra)))
-        settled = {cell for cell, _ in more}
+        again = await self._with_image_keys(missed)
+        pending = {cell for cell, _ in again}
         for cell, _ in missed:
-            if cell not in settled:
+            if cell not in pending:
                 self._work.missed(cell)
-        for cell, _ in await self._find([cell for cell, _ in more], [query for _, query in more]):
+        for cell, _ in await self._find([cell for cell, _ in again], [query for _, query in again]):
             self._work.missed(cell)
+
+    async def _with_image_keys(self, missed: Sequence[tuple[Cell, Query]]) -> list[tuple[Cell, Query]]:
+        """Those that have another key now that the registry was asked for their images."""
+        if not self._images.can_resolve:
+            return []
+        complete = [(cell, query) for cell, query in missed if query.values is not None]
+        await self._images.learn([query.node for _, query in complete])
+        again = []
+        for cell, query in complete:
+            before = cache_keys(query.node, query.values)
+            keys = cache_keys(query.node, query.values, self._images.known(query.node))
+            if len(keys) > len(before):
+                again.append((cell, query._replace(keys=keys[: len(keys) - len(before)])))
+        return again
 
     def _query(self, cell: Cell, missed_name: bool) -> Query:
         values = self._work.values(cell.node)
@@ -361,25 +364,6 @@ class Evaluator:
         self._report.cached(node, hit.fileset, hit.key)
         self._settle(cell, hit.fileset, cached=True)
 
-    async def _resolve(self, images: Iterable[str]) -> None:
-        """Ask for the digests of images that were not asked for yet."""
-        unknown = [image for image in images if image not in self._images]
-        if self._config.resolve_image is None or not unknown:
-            return
-        for image, answer in zip(unknown, await asyncio.gather(*map(self._ask, unknown)), strict=True):
-            self._images[image] = answer
-
-    async def _ask(self, image: str) -> str | None:
-        """The image's name with its digest, or None when nobody can tell."""
-        resolve = self._config.resolve_image
-        assert resolve is not None
-        try:
-            return await resolve(strip_qualifiers(image)[0])
-        except ReflowError as err:
-            # Images that only this machine has are in no registry.
-            self._log("info", f"image {image} is used as written: {err}")
-            return None
-
     def _settle(
         self, cell: Cell, value: Fileset, *, cached: bool = False, inspect: ExecInspect | None = None
     ) -> bool:
@@ -402,7 +386,8 @@ class Evaluator:
         node = cell.node
         values = self._work.values(node)
         assert values is not None
-        image = await self._image(node)
+        await self._images.learn((node,))
+        image = self._images.known(node)
         keys = cache_keys(node, values, image)
         done = await run.to_end(build_config(node, values, image), values, keys)
         if done.error is not None:
@@ -413,13 +398,6 @@ class Evaluator:
         is_kept = self._settle(cell, done.value, inspect=done.inspect)
         if is_kept and self._writer is not None and not isinstance(node, Extern):
             self._writer.add(node, keys, done.value)
-
-    async def _image(self, node: Flow) -> str | None:
-        """The image that the registry names, for an exec."""
-        if not isinstance(node, Exec):
-            return None
-        await self._resolve((node.image,))
-        return self._images.get(node.image)
 
 
 def _content(node: Flow) -> bytes:

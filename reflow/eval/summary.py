@@ -47,11 +47,12 @@ class _Spread:
 class _Row:
     """All nodes of one identifier."""
 
-    __slots__ = ("cached", "count", "cpu", "disk", "mem", "requested", "runtime_min", "tmp")
+    __slots__ = ("cached", "count", "cpu", "disk", "measured", "mem", "requested", "runtime_min", "tmp")
 
     def __init__(self) -> None:
         self.count = 0
         self.cached = 0
+        self.measured = 0
         self.runtime_min = _Spread()
         self.cpu = _Spread()
         self.mem = _Spread()
@@ -62,17 +63,25 @@ class _Row:
     def measure(self, inspect: ExecInspect) -> None:
         profile = inspect.profile
         if inspect.config.type == "exec":
-            self.cpu.add(profile["cpu"].mean if "cpu" in profile else 0.0)
-            for name, spread in (("mem", self.mem), ("disk", self.disk), ("tmp", self.tmp)):
-                spread.add(profile[name].max if name in profile else 0.0)
+            self.measured += 1
             self.requested = inspect.config.resources
+            for name, spread in (
+                ("cpu", self.cpu),
+                ("mem", self.mem),
+                ("disk", self.disk),
+                ("tmp", self.tmp),
+            ):
+                # A short exec may end before it is looked at: that says nothing of what it used.
+                if name in profile and profile[name].n:
+                    spread.add(profile[name].mean if name == "cpu" else profile[name].max)
         if inspect.runtime_s > 0:
             self.runtime_min.add(inspect.runtime_s / 60)
 
     def cells(self, ident: str) -> list[str]:
         head = [ident, str(self.count), str(self.cached)]
-        if not self.cpu.count:
-            return [*head, "", "", "", "", ""]
+        if not self.measured:
+            # As many cells as any row has, or the columns of the others would fall apart.
+            return [*head, "", "", "", "", "", ""]
         return [
             *head,
             self.runtime_min.text(0),
@@ -86,7 +95,7 @@ class _Row:
     @property
     def asks_too_much(self) -> bool:
         asked = self.requested.amount("mem")
-        return bool(self.cpu.count) and asked > MIN_EXEC.amount("mem") and self.mem.mean / asked <= LOW_USE
+        return bool(self.mem.count) and asked > MIN_EXEC.amount("mem") and self.mem.mean / asked <= LOW_USE
 
 
 class Summary:

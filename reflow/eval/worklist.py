@@ -18,32 +18,18 @@ from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ProgramError, ReflowError
 from reflow.core.fileset import File, Fileset
 from reflow.eval import Outcome
-from reflow.eval.filesetop import collect, group_by
+from reflow.eval.operation import NODES, VALUES
 from reflow.flow.data import LocalFile
 from reflow.flow.digest import digest, renamed, unhashed_files
-from reflow.flow.node import (
-    Coerce,
-    Collect,
-    Data,
-    Exec,
-    Extern,
-    Flow,
-    Groupby,
-    Intern,
-    K,
-    Kctx,
-    Map,
-    Merge,
-    Pullup,
-    Requires,
-    Val,
-)
+from reflow.flow.node import Data, Exec, Extern, Flow, Intern, K, Val
 
 NEW, WAITING, FORWARDING, OUTSIDE, DONE = range(5)
 """Phases of a cell; plain numbers, because there may be millions of comparisons."""
 
 UNTRIED, TRIED_NAME, TRIED_ALL = range(3)
 """How far a node was looked up: not at all, by its logical digest, by every key (or never to be)."""
+
+_COMPUTED = frozenset({Val, Data, *VALUES, *NODES})
 
 MUST_INTERN_MIX = Digest.of_text("internMustInternDigest")
 
@@ -117,7 +103,13 @@ class WorkList:
             cell.phase = OUTSIDE
             self.to_hash.append((cell, files))
             return cell
-        name = _memo_key(node)
+        try:
+            name = _memo_key(node)
+        except (ProgramError, ReflowError) as err:
+            # A tag that is computed when it is asked for may fail.
+            cell = self._cells[node] = Cell(node)
+            self.fail(cell, err)
+            return cell
         known = self._by_digest.get(name)
         if known is not None:
             self._cells[node] = known
@@ -251,10 +243,10 @@ class WorkList:
             self._dependencies_done(cell)
 
     def _dependencies_done(self, cell: Cell) -> None:
-        compute = _COMPUTE.get(cell.node.__class__)
-        if compute is not None:
-            self._compute(cell, compute)
-        elif cell.tried == TRIED_ALL or self._when is When.NEVER or cell.node.__class__ is Extern:
+        kind = cell.node.__class__
+        if kind in _COMPUTED:
+            self._compute(cell)
+        elif cell.tried == TRIED_ALL or self._when is When.NEVER or kind is Extern:
             cell.phase = OUTSIDE
             self.to_run.append(cell)
         else:
@@ -262,16 +254,45 @@ class WorkList:
             cell.tried = TRIED_ALL
             self._send_look_up(cell, missed_name=missed_name)
 
-    def _compute(self, cell: Cell, compute: Compute) -> None:
-        values = self.values(cell.node)
-        assert values is not None
+    def _compute(self, cell: Cell) -> None:
+        node = cell.node
         try:
-            compute(self, cell, values)
+            self._apply(cell, node)
         except (ProgramError, ReflowError) as err:
             self.fail(cell, err)
         except Exception as err:  # noqa: BLE001  (code made from a program: our bug, shown as such)
             self._log("error", "".join(traceback.format_exception(err)).rstrip())
-            self.fail(cell, internal_error(cell.node, err))
+            self.fail(cell, internal_error(node, err))
+
+    def _apply(self, cell: Cell, node: Flow) -> None:
+        values = self.values(node)
+        assert values is not None
+        continuation = NODES.get(node.__class__)
+        if continuation is not None:
+            self._forward(cell, continuation(node, values))
+        elif isinstance(node, Val):
+            self._take_value(cell, node)
+        elif isinstance(node, Data):
+            self._take_data(cell, node)
+        else:
+            self.finish(cell, VALUES[node.__class__](node, values))
+
+    def _take_value(self, cell: Cell, node: Val) -> None:
+        if node.error is not None:
+            self.fail(cell, node.error)
+        else:
+            self.finish(cell, node.value)
+
+    def _take_data(self, cell: Cell, node: Data) -> None:
+        content = node.content
+        if isinstance(content, bytes):
+            cell.phase = OUTSIDE
+            self.to_store.append(cell)
+        elif content.is_hashed:
+            self.finish(cell, Fileset.of_file(File(content.digest, content.size)))
+        else:
+            cell.phase = OUTSIDE
+            self.to_hash.append((cell, [content]))
 
     def finish(self, cell: Cell, value: Any) -> None:
         """The node has a value."""
@@ -301,7 +322,7 @@ class WorkList:
         """The local files are hashed that its digest needs."""
         node = cell.node
         if isinstance(node, Data):
-            self._compute(cell, _compute_data)
+            self._compute(cell)
             return
         name = _memo_key(node)
         other = self._by_digest.get(name)
@@ -319,10 +340,7 @@ class WorkList:
             node = self._take_over(node, origin)
         cell.target = node
         if isinstance(node, Val):
-            if node.error is not None:
-                self.fail(cell, node.error)
-            else:
-                self.finish(cell, node.value)
+            self._take_value(cell, node)
             return
         is_fresh = node not in self._cells
         target = self.demand(node)
@@ -367,91 +385,6 @@ class WorkList:
     def continued(self) -> dict[Flow, Flow]:
         """Continuation -> the node that it returned, for those that ran."""
         return {node: cell.target for node, cell in self._cells.items() if cell.target is not None}
-
-
-Compute = Callable[[WorkList, Cell, list[Any]], None]
-
-
-def _compute_k(work: WorkList, cell: Cell, values: list[Any]) -> None:
-    node = cell.node
-    assert isinstance(node, K)
-    work._forward(cell, node.fn(values))
-
-
-def _compute_coerce(work: WorkList, cell: Cell, values: list[Any]) -> None:
-    node = cell.node
-    assert isinstance(node, Coerce)
-    work.finish(cell, node.fn(values[0]))
-
-
-def _compute_requires(work: WorkList, cell: Cell, values: list[Any]) -> None:
-    work.finish(cell, values[0])
-
-
-def _compute_val(work: WorkList, cell: Cell, values: list[Any]) -> None:
-    node = cell.node
-    assert isinstance(node, Val)
-    if node.error is not None:
-        work.fail(cell, node.error)
-    else:
-        work.finish(cell, node.value)
-
-
-def _compute_data(work: WorkList, cell: Cell, values: list[Any]) -> None:
-    node = cell.node
-    assert isinstance(node, Data)
-    content = node.content
-    if isinstance(content, bytes):
-        cell.phase = OUTSIDE
-        work.to_store.append(cell)
-    elif content.is_hashed:
-        work.finish(cell, Fileset.of_file(File(content.digest, content.size)))
-    else:
-        cell.phase = OUTSIDE
-        work.to_hash.append((cell, [content]))
-
-
-def _compute_map(work: WorkList, cell: Cell, values: list[Any]) -> None:
-    node = cell.node
-    assert isinstance(node, Map)
-    members = [node.fn(Val(member)) for member in values[0].members or ()]
-    work._forward(cell, Merge(members, ident=node.ident, pos=node.pos))
-
-
-def _compute_merge(work: WorkList, cell: Cell, values: list[Any]) -> None:
-    work.finish(cell, Fileset(members=values))
-
-
-def _compute_pullup(work: WorkList, cell: Cell, values: list[Any]) -> None:
-    work.finish(cell, Fileset(members=values).pullup())
-
-
-def _compute_groupby(work: WorkList, cell: Cell, values: list[Any]) -> None:
-    node = cell.node
-    assert isinstance(node, Groupby)
-    work.finish(cell, group_by(node.pattern, values[0]))
-
-
-def _compute_collect(work: WorkList, cell: Cell, values: list[Any]) -> None:
-    node = cell.node
-    assert isinstance(node, Collect)
-    work.finish(cell, collect(node.pattern, node.replacement, values[0]))
-
-
-_COMPUTE: dict[type[Flow], Compute] = {
-    K: _compute_k,
-    Kctx: _compute_k,
-    Coerce: _compute_coerce,
-    Requires: _compute_requires,
-    Val: _compute_val,
-    Data: _compute_data,
-    Map: _compute_map,
-    Merge: _compute_merge,
-    Pullup: _compute_pullup,
-    Groupby: _compute_groupby,
-    Collect: _compute_collect,
-}
-"""How each operation is computed; those of `EXTERNAL` are not: they are looked up and run."""
 
 
 def _is_inline(node: Flow) -> bool:

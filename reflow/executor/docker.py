@@ -23,7 +23,8 @@ from reflow.executor import cgroup, credentials, docker_socket, docker_stream, m
 from reflow.executor.blocking import Blocking
 from reflow.executor.docker_api import Bind, ContainerSpec, DockerApi, Overlay
 from reflow.executor.docker_image import DockerImages
-from reflow.executor.layout import STREAMS, ExecDir
+from reflow.executor.execdir import ExecDir
+from reflow.executor.layout import STREAMS
 from reflow.executor.local import LocalExecutor
 from reflow.executor.localexec import LocalExec
 from reflow.executor.outcome import Ending
@@ -112,7 +113,7 @@ class DockerExecutor(LocalExecutor):
         self._names[running.id] = await self._images.ensure(config.image, config.original_image, progress)
 
     def _stage(self, running: LocalExec, directory: str) -> staging.Staged:
-        os.mkdir(f"{directory}/arg")
+        os.makedirs(f"{directory}/arg", exist_ok=True)
         return staging.stage(running.config, directory, "", self._locator, staging.Style.BIND)
 
     def _view(self, directory: str, staged: staging.Staged) -> tuple[View, str]:

@@ -18,7 +18,8 @@ from reflow.core.fileset import File
 from reflow.core.resources import Resources
 from reflow.executor import machine, output, staging, transfer
 from reflow.executor.blocking import Blocking
-from reflow.executor.layout import ExecDir, Layout, os_error
+from reflow.executor.execdir import ExecDir
+from reflow.executor.layout import Layout, os_error
 from reflow.executor.localexec import LocalExec
 from reflow.executor.oom import was_killed
 from reflow.executor.outcome import Ending, failure
@@ -138,6 +139,7 @@ class LocalExecutor(abc.ABC):
         if self._ticker is not None:
             self._ticker.cancel()
         await self._close()
+        await self._files(self.layout.close)
         self._files.close()
 
     @abc.abstractmethod
@@ -243,8 +245,9 @@ class LocalExecutor(abc.ABC):
         return directory
 
     async def _staged(self, running: LocalExec, directory: str) -> staging.Staged:
-        for name in ("tmp", "return"):
-            os.mkdir(f"{directory}/{name}")
+        os.mkdir(f"{directory}/tmp")
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(f"{directory}/return")
         for index, is_dir in enumerate(running.config.output_is_dir):
             if is_dir:
                 os.mkdir(f"{directory}/return/{index}")
@@ -336,7 +339,7 @@ class LocalExecutor(abc.ABC):
             await self._files(directory.keep, str(error), command)
             return
         self.layout.end_logs(running.id)
-        if not directory.remove(_SMALL_COUNT):
+        if not self.layout.leave(directory, _SMALL_COUNT):
             await self._files(directory.remove)
 
     # Small things.

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 from reflow.core.errors import Kind, ReflowError
 from reflow.core.resources import Resources
 from reflow.executor import credentials, machine, proctree, staging
-from reflow.executor.layout import STREAMS, ExecDir, os_error
+from reflow.executor.execdir import ExecDir, is_locked
+from reflow.executor.layout import STREAMS, os_error
 from reflow.executor.local import LocalExecutor
 from reflow.executor.localexec import LocalExec
 from reflow.executor.outcome import Ending
@@ -90,7 +91,7 @@ class ProcessExecutor(LocalExecutor):
     def _kill_strays(self) -> None:
         """Kill what has left its session and outlived its exec, in directories that nobody has locked."""
         root = f"{self.layout.root}/execs/"
-        strays = {path for path in proctree.marked_directories(root) if not self.layout.is_locked(path)}
+        strays = {path for path in proctree.marked_directories(root) if not is_locked(path)}
         proctree.kill_marked(strays)
 
     async def _end_leftovers(self, leftovers: list[ExecDir]) -> None:

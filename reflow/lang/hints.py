@@ -29,6 +29,7 @@ BUILTIN_CALLS: Mapping[str, str] = {
 }
 
 _SHOWN_NAMES = 8
+_MOST_COMPARED = 300
 
 # ------------------------------------------------------------------------------------------- names
 
@@ -40,7 +41,10 @@ def close_to(name: str, names: Collection[str]) -> str | None:
     folded = {each.lower(): each for each in names}
     if name.lower() in folded:
         return folded[name.lower()]
-    found = get_close_matches(name, list(names), n=1, cutoff=0.6)
+    candidates = list(names)
+    if len(candidates) > _MOST_COMPARED:
+        candidates = [each for each in candidates if each[:1] == name[:1]][:_MOST_COMPARED]
+    found = get_close_matches(name, candidates, n=1, cutoff=0.6)
     return found[0] if found else None
 
 
@@ -216,7 +220,10 @@ def argument(got: Type, want: Type) -> str:
     """For the argument of a module, which must have its parameter's type, or be less specific."""
     if isinstance(got, StructType) and isinstance(want, StructType):
         extra = [each.name for each in got.fields if each.name not in want.by_name]
-        return f"the parameter has no field {', '.join(extra)}" if extra else _fields(got, want)
+        if extra:
+            return f"the parameter has no field {', '.join(extra)}"
+        wrong = [each for each in got.fields if not is_subtype(want.by_name[each.name], each.type)]
+        return f"field {wrong[0].name} is {wrong[0].type}, want {want.by_name[wrong[0].name]}"
     if isinstance(got, ListType | MapType) and "bottom" in str(got):
         return f"state the type of what is empty: val empty {want} = {'[]' if got.kind == 'list' else '[:]'}"
     return mismatch(got, want)

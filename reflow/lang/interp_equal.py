@@ -115,7 +115,7 @@ def _equal(site: Site, left: Any, right: Any, type_: t.Type) -> Value:
         case t.ListType(element=element):
             if len(left) != len(right):
                 return False
-            return _vectors(site, list(zip(left, right, strict=True)), _Repeated(element), 0)
+            return _vectors(site, list(zip(left, right, strict=True)), [element] * len(left), 0)
         case t.TupleType(fields=fields):
             pairs = list(zip(left, right, strict=True))
             return _vectors(site, pairs, [field.type for field in fields], 0)
@@ -137,21 +137,6 @@ def _scalars(site: Site, left: Any, right: Any) -> bool:
             [_same_file(site, file, right.files[path]) for path, file in left.items()]
         )
     return equal(left, right)
-
-
-class _Repeated(Sequence[t.Type]):
-    """One type for every element."""
-
-    __slots__ = ("_type",)
-
-    def __init__(self, type_: t.Type) -> None:
-        self._type = type_
-
-    def __len__(self) -> int:
-        return 1
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._type
 
 
 def _vectors(site: Site, pairs: Pairs, types: Sequence[t.Type], begin: int) -> Value:
@@ -195,7 +180,7 @@ def _maps(site: Site, left: MapValue, right: MapValue, type_: t.MapType) -> Valu
     if left.digests() != right.digests():
         return False
     pairs = [(a, b) for (_, a), (_, b) in zip(left.items(), right.items(), strict=True)]
-    return _vectors(site, pairs, _Repeated(type_.value), 0)
+    return _vectors(site, pairs, [type_.value] * len(pairs), 0)
 
 
 def _variants(site: Site, left: Variant, right: Variant, type_: t.SumType) -> Value:

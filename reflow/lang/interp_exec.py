@@ -54,6 +54,7 @@ class _Plan:
 
     ``parameters`` are names in order. ``inputs`` are the interpolations that are no outputs; those whose type
     is scalar stand between two of the ``texts``, the others are dependencies and have a ``%s`` in them.
+    ``types`` are those of all values: parameters, then inputs.
     """
 
     __slots__ = (
@@ -66,6 +67,7 @@ class _Plan:
         "parameters",
         "pos",
         "texts",
+        "types",
     )
 
     def __init__(self, expr: s.ExecExpr) -> None:
@@ -78,6 +80,7 @@ class _Plan:
         self.arg_names: tuple[str, ...] = ()
         indices: dict[str, int] = {}
         self._lay_out(expr.template, declared, indices)
+        self.types = [_typed(decl) for decl in expr.decls] + [arg.type for arg in self.inputs]
         self.output_names = tuple(indices)
         self.output_is_dir = tuple([declared[name].kind == "dir" for name in indices])
         self.outputs = [_Output(indices.get(name, -1), each.kind == "dir") for name, each in declared.items()]
@@ -137,6 +140,11 @@ def _parameter_name(decl: s.Decl) -> str:
     return decl.pattern.name
 
 
+def _typed(decl: s.Decl) -> Type:
+    assert isinstance(decl, s.Assign), "parameters are assignments"
+    return decl.expr.type
+
+
 def _doubled(text: str) -> str:
     return text.replace("%", "%%")
 
@@ -156,7 +164,7 @@ def _output(output: _Output, members: Sequence[Fileset]) -> Value:
 def evaluate_exec(session: Session, env: Env, expr: s.ExecExpr, ident: str) -> Value:
     """The exec's outputs: a node that runs it, or one that waits for what its command is made of."""
     plan = _plan(expr)
-    values, types = _parameters(session, env, expr.decls, ident)
+    values = _parameters(session, env, expr.decls, ident)
     image = _immediate_image(expr, plan, values)
     has_delayed_text = has_files = False
     for arg in plan.inputs:
@@ -166,10 +174,9 @@ def evaluate_exec(session: Session, env: Env, expr: s.ExecExpr, ident: str) -> V
         elif isinstance(value, Flow):
             has_delayed_text = True
         values.append(force(value, arg.type))
-        types.append(arg.type)
     site = Site(session, env, expr, ident)
     op = partial(exec_material, image, expr.template)
-    node = site.wait(values, types, partial(_build, image), op)
+    node = site.wait(values, plan.types, partial(_build, image), op)
     if isinstance(node, K):
         node.affected = has_delayed_text and has_files
     return node
@@ -211,15 +218,12 @@ def _build(image: str, site: Site, values: list[Value]) -> Flow:
     return Coerce(plan.take, node, COERCE_OUTPUT_TAG, ident=site.ident)
 
 
-def _parameters(
-    session: Session, env: Env, decls: Sequence[s.Decl], ident: str
-) -> tuple[list[Value], list[Type]]:
-    values, types = [], []
+def _parameters(session: Session, env: Env, decls: Sequence[s.Decl], ident: str) -> list[Value]:
+    values = []
     for decl in decls:
         assert isinstance(decl, s.Assign), "parameters are assignments"
         values.append(evaluate(session, env, decl.expr, decl_ident(decl, ident)))
-        types.append(decl.expr.type)
-    return values, types
+    return values
 
 
 # ---------------------------------------------------------------------------------------- resources
@@ -249,7 +253,7 @@ def _amount(value: Any, name: str, pos: Pos) -> float:
 
 def evaluate_requires(session: Session, env: Env, expr: s.RequiresExpr, ident: str) -> Value:
     """The forced value; when it is delayed, under a node with the stated requirements."""
-    values, _ = _parameters(session, env, expr.decls, ident)
+    values = _parameters(session, env, expr.decls, ident)
     names = [_parameter_name(decl) for decl in expr.decls]
     parameters = dict(zip(names, values, strict=True))
     minimum = resources_of(parameters, expr.pos)

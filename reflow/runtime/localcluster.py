@@ -1,75 +1,37 @@
-"""Execs on this machine: which executor runs them, and the scheduler in front of it."""
+"""Execs on this machine: which executor runs them, and the scheduler in front of it.
+
+The executor is chosen when a run begins, because it decides about cache keys; it is started when there is
+something to run: a run that finds everything in the cache needs neither a daemon nor its SDK.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import os
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reflow.core.digest import Digest
-from reflow.core.errors import Kind, ReflowError
-from reflow.runtime.config import Config, not_supported
+from reflow.core.errors import ReflowError
+from reflow.core.resources import Resources
+from reflow.executor.choose import choose_executor
+from reflow.executor.machine import local_resources
+from reflow.runtime.config import Config
+from reflow.runtime.home import home
 from reflow.runtime.log import Log
 from reflow.runtime.request import RunRequest
 from reflow.runtime.stores import Stores
-from reflow.sched.local import LocalScheduler
+from reflow.sched import Scheduler, Task, TaskOutcome
 
 if TYPE_CHECKING:
     from reflow.eval import ImageResolver, KeyNamespace
+    from reflow.executor.images import ImageDigests
     from reflow.executor.local import LocalExecutor
+    from reflow.sched.local import LocalScheduler
 
-
-class LocalCluster:
-    """The executor and the scheduler of one run; `start` first."""
-
-    def __init__(self, config: Config, request: RunRequest, stores: Stores, log: Log) -> None:
-        self.local_dir = os.path.abspath(request.local_dir or config.local_dir)
-        self._config = config
-        self._request = request
-        self._stores = stores
-        self._log = log
-        self._executor: LocalExecutor | None = None
-        self._scheduler: LocalScheduler | None = None
-
-    async def start(self) -> None:
-        """Choose the executor, say so, and get it ready. Raises ReflowError."""
-        from reflow.executor.process import ProcessExecutor
-
-        self._executor = ProcessExecutor(
-            Path(self.local_dir),
-            self._stores.repository,
-            self._stores.inputs,
-            hard_memory=self._config.has_hard_memory,
-        )
-        await self._executor.start()
-        self._scheduler = LocalScheduler(self._executor)
-
-    @property
-    def scheduler(self) -> LocalScheduler:
-        """The scheduler; only after `start`."""
-        assert self._scheduler is not None, "not started"
-        return self._scheduler
-
-    @property
-    def resolve_image(self) -> ImageResolver | None:
-        """How images become names with digests for keys; None where images are ignored."""
-        return None
-
-    @property
-    def key_namespace(self) -> KeyNamespace | None:
-        """How keys are told from those of other executors; None where they are shared."""
-        return process_key
-
-    async def close(self, *, kill: bool) -> None:
-        """Stop; with ``kill``, end what runs."""
-        if self._scheduler is not None:
-            await self._scheduler.close(kill=kill)
-
-    def kill_now(self) -> None:
-        """End what runs without waiting for it."""
-        if self._executor is not None:
-            self._executor.kill_now()
+_UNAME = os.uname()
+_PROCESS_PREFIX = f"process{_UNAME.sysname}{_UNAME.machine}".encode()
 
 
 def process_key(key: Digest) -> Digest:
@@ -77,5 +39,107 @@ def process_key(key: Digest) -> Digest:
     return Digest(sha256(_PROCESS_PREFIX + key).digest())
 
 
-_UNAME = os.uname()
-_PROCESS_PREFIX = f"process{_UNAME.sysname}{_UNAME.machine}".encode()
+class LocalCluster:
+    """The machine that a run's execs run on. `choose` first; then it is a `Scheduler`."""
+
+    def __init__(self, config: Config, request: RunRequest, stores: Stores, log: Log) -> None:
+        self.local_dir = os.path.abspath(request.local_dir or config.local_dir)
+        self.executor_name = ""
+        self._wanted = request.executor or config.provider("executor")
+        self._hard_memory = config.has_hard_memory
+        self._stores = stores
+        self._log = log
+        self._images: ImageDigests | None = None
+        self._executor: LocalExecutor | None = None
+        self._scheduler: LocalScheduler | None = None
+        self._starting = asyncio.Lock()
+        self._trouble: ReflowError | None = None
+        self._resources: Resources | None = None
+
+    async def choose(self, images: list[str]) -> None:
+        """Choose the executor and say which and why. Raises ReflowError when a named one cannot be had."""
+        choice = await choose_executor(self._wanted, images=images)
+        self.executor_name = choice.name
+        self._log.info(f"executor: {choice.name} ({choice.reason})")
+        if choice.warning:
+            self._log.info(f"warning: {choice.warning}")
+        if choice.name == "docker":
+            from reflow.executor.images import ImageDigests
+
+            self._images = ImageDigests(Path(home()), self._log.info)
+
+    @property
+    def resolve_image(self) -> ImageResolver | None:
+        """How images become names with digests for keys; None where images are ignored."""
+        return None if self._images is None else self._images.resolve
+
+    @property
+    def key_namespace(self) -> KeyNamespace | None:
+        """How keys are told from those of other executors; None where they are shared."""
+        return process_key if self.executor_name == "process" else None
+
+    @property
+    def resources(self) -> Resources:
+        """The most that any one task can get."""
+        if self._scheduler is not None:
+            return self._scheduler.resources
+        if self._resources is None:
+            self._resources = local_resources(self.local_dir)
+        return self._resources
+
+    async def run(self, task: Task) -> TaskOutcome:
+        """Run a task to its end; the first one starts the executor."""
+        if self._scheduler is None:
+            async with self._starting:
+                error = await self._start()
+            if error is not None:
+                return TaskOutcome(error=error)
+        assert self._scheduler is not None
+        return await self._scheduler.run(task)
+
+    async def _start(self) -> ReflowError | None:
+        """Get the executor ready, once; the error when that cannot be done."""
+        if self._scheduler is None and self._trouble is None:
+            from reflow.sched.local import LocalScheduler
+
+            try:
+                self._executor = self._make_executor()
+                await self._executor.start()
+            except ReflowError as err:
+                self._trouble = err
+            else:
+                self._scheduler = LocalScheduler(self._executor)
+        return self._trouble
+
+    def _make_executor(self) -> LocalExecutor:
+        directory, stores = Path(self.local_dir), self._stores
+        if self.executor_name == "docker":
+            from reflow.executor.docker import DockerExecutor
+
+            assert self._images is not None
+            return DockerExecutor(
+                directory,
+                stores.repository,
+                stores.inputs,
+                hard_memory=self._hard_memory,
+                config_digest=self._images.config_digest,
+            )
+        from reflow.executor.process import ProcessExecutor
+
+        return ProcessExecutor(directory, stores.repository, stores.inputs, hard_memory=self._hard_memory)
+
+    async def close(self, *, kill: bool = False) -> None:
+        """Stop; with ``kill``, end what runs."""
+        if self._scheduler is not None:
+            await self._scheduler.close(kill=kill)
+        elif self._executor is not None:
+            await self._executor.close(kill=kill)
+
+    def kill_now(self) -> None:
+        """End what runs without waiting for it."""
+        if self._executor is not None:
+            self._executor.kill_now()
+
+
+if TYPE_CHECKING:
+    _: type[Scheduler] = LocalCluster

@@ -34,8 +34,9 @@ class Record:
         self._open: dict[Digest, Task] = {}
         self._has_failed = False
 
-    def begin(self) -> None:
+    def begin(self, executor: str) -> None:
         """Write the run's row."""
+        self._run = dataclasses.replace(self._run, executor=executor)
         self._put_run(self._run)
 
     def task_started(

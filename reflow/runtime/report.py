@@ -5,6 +5,7 @@ Cached nodes cost next to nothing here: a run of thousands of them is the common
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,6 +21,7 @@ from reflow.pool import Exec as RunningExec
 from reflow.runtime.log import INFO, LEVELS, Log
 from reflow.runtime.record import Record
 from reflow.runtime.status import Group, Row
+from reflow.runtime.trace import Trace
 
 External = Exec | Intern | Extern
 
@@ -27,7 +29,7 @@ SHOWN_OUTPUT_BYTES = 64 << 10
 
 
 class Failure(NamedTuple):
-    """An exec, intern or extern that failed: what is shown of it at the end. ``stderr`` is a path, or empty."""
+    """An exec, intern or extern that failed, as it is shown at the end. ``stderr`` is a path, or empty."""
 
     flow: External
     task_id: Digest
@@ -38,20 +40,33 @@ class Failure(NamedTuple):
 class RunReport:
     """Tells of one evaluation. ``failures`` are those that stood: an attempt that is retried is none."""
 
-    def __init__(self, log: Log, record: Record, group: Group, *, bottom_up: bool, traces_flow: bool) -> None:
+    def __init__(
+        self,
+        log: Log,
+        record: Record,
+        group: Group,
+        trace: Trace | None,
+        *,
+        bottom_up: bool,
+        traces_flow: bool,
+    ) -> None:
         self.failures: dict[External, Failure] = {}
         self._log = log
         self._record = record
         self._group = group
+        self._spans = trace
         self._bottom_up = bottom_up
         self._traces_flow = traces_flow
         self._rows: dict[External, Row] = {}
         self._uris: dict[Digest, str] = {}
+        self._since_s: dict[External, float] = {}
 
     def queued(self, flow: External, config: ExecConfig, attempt: int) -> None:
         """Show it among what waits."""
         if self._traces_flow:
             self._trace(flow, "Ready")
+        if self._spans is not None:
+            self._since_s[flow] = time.time()
         self._rows[flow] = self._group.row(flow.ident or "?", f"{flow.op} waiting")
 
     def progress(self, flow: External, what: str, done_bytes: int, total_bytes: int) -> None:
@@ -73,6 +88,8 @@ class RunReport:
             self._group.update(row, f"{flow.op} {tasklines.describe(flow, config)}")
         if self._traces_flow:
             self._trace(flow, "Execing")
+        if self._spans is not None:
+            self._add_span(self._spans, flow, "submitting", "")
         self._log.info(tasklines.start_line(flow, config))
         details = tasklines.start_details(flow, config, (), running.uri)
         if details:
@@ -93,6 +110,8 @@ class RunReport:
         """Log and record how an attempt ended."""
         if self._traces_flow:
             self._trace(flow, "Done")
+        if self._spans is not None:
+            self._add_span(self._spans, flow, "waiting for completion", "" if error is None else str(error))
         uri = self._uris.pop(task_id, "")
         self._end_row(flow, value, error)
         self._record.task_finished(task_id, inspect, error)
@@ -146,6 +165,15 @@ class RunReport:
         else:
             text = f"{flow.op} done {format_size(value.size())}"
         self._group.done(row, text)
+
+    def _add_span(self, spans: Trace, flow: External, state: str, error: str) -> None:
+        """End the span that began when the node's last state did."""
+        now_s = time.time()
+        began_s, self._since_s[flow] = self._since_s.get(flow, now_s), now_s
+        name = digest(flow)
+        notes = {"FlowID": str(name), **({"error": error} if error else {})}
+        thread = int.from_bytes(name[:4], "big")
+        spans.add("Exec", f"{flow.ident}_{name.short} {state}", began_s, thread=thread, notes=notes)
 
     def _trace(self, flow: External, state: str) -> None:
         deps = ",".join([digest(dep).short for dep in flow.deps])

@@ -23,7 +23,7 @@ from reflow.eval import CacheMode, EvalConfig, EvalStats, Outcome
 from reflow.eval.dot import dot_text
 from reflow.eval.evaluator import Evaluator
 from reflow.repository.place import Placer
-from reflow.runtime.config import Config, ConfigError
+from reflow.runtime.config import Config, ConfigError, not_supported
 from reflow.runtime.home import runs_dir
 from reflow.runtime.localcluster import LocalCluster
 from reflow.runtime.log import INFO, Log, RunLog
@@ -34,6 +34,7 @@ from reflow.runtime.result import result_entries
 from reflow.runtime.runstate import Phase, RunFiles, RunState, StateFile
 from reflow.runtime.status import Status, elapsed_text
 from reflow.runtime.stores import Stores
+from reflow.runtime.trace import RUN_PROCESS, Trace
 from reflow.taskdb import Run
 from reflow.version import version_text
 
@@ -67,7 +68,7 @@ def exit_status(error: BaseException | None) -> int:
 
 
 class RunOutcome:
-    """How a run ended. ``value`` is the result and ``text`` what is printed of it; ``failures`` say what failed."""
+    """How a run ended. ``value`` is the result, ``text`` what is printed of it, ``failures`` what failed."""
 
     def __init__(self, id: Digest, text: str, value: Any, error: BaseException | None) -> None:
         self.id = id
@@ -105,13 +106,14 @@ class Runner:
         self._program = program
         self._state = RunState(self.id, program.path, program.params, program.args)
         self._files = RunFiles.of(runs_dir(), self.id)
-        self._stores = Stores(config, local_files)
+        self._stores = Stores(config, local_files, checks_contents=request.checks_inputs)
         self._cluster = LocalCluster(config, request, self._stores, log)
         self._placer = Placer(self._stores.state, lambda digest: self._stores.inputs.locate(digest)[0])
         self._outcome = RunOutcome(self.id, "", None, None)
         self._evaluator: Evaluator | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._warned: set[str] = set()
+        self._trace = Trace(self._files.trace) if _wants_trace(config) else None
         self._ticks = 0
         self._started_s = time.monotonic()
 
@@ -142,8 +144,8 @@ class Runner:
             self._announce()
             if self._request.out:
                 self._placer.check_target(self._request.out)
-            await self._cluster.start()
-            record.begin()
+            await self._cluster.choose(self._program.images)
+            record.begin(self._cluster.executor_name)
             await self._hash_inputs()
             await self._phases(state_file, record)
             await self._place_result()
@@ -169,7 +171,6 @@ class Runner:
             args=[f"-{name}={text}" for name, text in self._program.params.items()],
             start=datetime.now(UTC),
             keepalive=datetime.now(UTC) + LIFE,
-            executor=self._request.executor,
         )
 
     def _announce(self) -> None:
@@ -182,6 +183,8 @@ class Runner:
         lines += ["\tparams:", *params] if params else ["\t(no params)"]
         lines += ["\targuments:", *arguments] if arguments else ["\t(no arguments)"]
         self._log.info("\n".join(lines))
+        if self._trace is not None:
+            self._log.info(f"Trace: {self._trace.path}")
 
     async def _hash_inputs(self) -> None:
         row = self._group.row("inputs", "hashing")
@@ -247,10 +250,16 @@ class Runner:
     async def _evaluate(self, record: Record) -> Outcome:
         request = self._request
         report = RunReport(
-            self._log, record, self._group, bottom_up=request.bottom_up, traces_flow=request.traces_flow
+            self._log,
+            record,
+            self._group,
+            self._trace,
+            bottom_up=request.bottom_up,
+            traces_flow=request.traces_flow,
         )
         evaluator = self._evaluator = Evaluator(self._eval_config(report))
         began_s = time.monotonic()
+        epoch_s = time.time()
         try:
             outcome = await evaluator.run(self._program.main)
             summary = evaluator.summary.text(time.monotonic() - began_s)
@@ -260,12 +269,16 @@ class Runner:
         finally:
             self._outcome.stats = evaluator.stats
             self._outcome.failures = list(report.failures.values())
+            if self._trace is not None:
+                words = [self._program.path, *self._program.args]
+                self._trace.add("Run", " ".join(words), epoch_s, process=RUN_PROCESS)
+                self._trace.write()
 
     def _eval_config(self, report: RunReport) -> EvalConfig:
         request, cluster = self._request, self._cluster
         matches = request.invalidate
         return EvalConfig(
-            scheduler=cluster.scheduler,
+            scheduler=cluster,
             repository=self._stores.repository,
             assoc=self._stores.assoc,
             report=report,
@@ -330,8 +343,7 @@ class Runner:
         """Store log and graph as objects and write how the run ended."""
         digests: list[Digest | None] = [None, None]
         if record.is_kept:
-            with open(self._files.log, "rb") as stream:
-                objects = [stream.read()]
+            objects = [_read(self._files.log)]
             if graph:
                 objects.append(graph.encode("utf-8", "surrogateescape"))
             try:
@@ -400,6 +412,18 @@ def _as_run_error(error: BaseException) -> ReflowError:
     if isinstance(error, ReflowError) and kind_of(error) is not Kind.OTHER:
         return error
     return ReflowError(Kind.EVAL, cause=error)
+
+
+def _wants_trace(config: Config) -> bool:
+    provider = config.provider("tracer")
+    if provider == "xray":
+        raise not_supported("tracer: xray")
+    return provider == "localtracer"
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as stream:
+        return stream.read()
 
 
 def _uncancel() -> None:

@@ -1,7 +1,7 @@
 """The files of a run: its state, the previous state, its lock; and where its log and graph go.
 
-All are named by the 64 digits of the run's id. The state is replaced atomically after each phase, and its form
-is that of the original. Source: runner/runner.go, State; grailbio/base/state.
+All are named by the 64 digits of the run's id. The state is replaced atomically after each phase, and its
+form is that of the original. Source: runner/runner.go, State; grailbio/base/state.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from reflow.repository.filerepo import FileRepository
 from reflow.repository.hashing import HashProgress
 from reflow.repository.inputs import LocalInputs
 from reflow.repository.localstate import local_state
+from reflow.repository.objectfile import hash_file
 from reflow.runtime.config import Config, not_supported
 from reflow.runtime.home import home
 from reflow.runtime.wiring import open_assoc, open_repository, open_taskdb
@@ -23,14 +24,21 @@ LOCAL_STATE = "local.db"
 class RunInputs(LocalInputs):
     """Local inputs of a run, those included that the program meets only while it is evaluated.
 
-    ``local_files`` answers with all that were met so far, in order.
+    ``local_files`` answers with all that were met so far, in order. With ``checks_contents`` an input that an
+    exec used is hashed again afterwards; otherwise its size and times are trusted.
     """
 
     def __init__(
-        self, state: Database, repository: FileRepository, local_files: Callable[[], Sequence[LocalFile]]
+        self,
+        state: Database,
+        repository: FileRepository,
+        local_files: Callable[[], Sequence[LocalFile]],
+        *,
+        checks_contents: bool,
     ) -> None:
         super().__init__(state, repository)
         self._local_files = local_files
+        self._checks_contents = checks_contents
         self._known = 0
 
     async def hash_known(self, progress: HashProgress | None = None) -> int:
@@ -50,6 +58,17 @@ class RunInputs(LocalInputs):
                 raise
         return super().locate(digest)
 
+    def check_unchanged(self, digest: Digest) -> None:
+        """Check what `locate` found. INVALID names a user's file, INTEGRITY an altered object."""
+        super().check_unchanged(digest)
+        if self._checks_contents:
+            path, _ = self.locate(digest)
+            if hash_file(path).digest != digest:
+                cause = (
+                    "its contents changed while a command had it as input, though its size and time did not"
+                )
+                raise ReflowError(Kind.INTEGRITY, "inputs", path, cause=cause)
+
     def _adopt(self) -> bool:
         """Take files into account that were met, and hashed by the evaluator, since the last time."""
         fresh = [file for file in self._local_files()[self._known :] if file.is_hashed]
@@ -61,7 +80,9 @@ class RunInputs(LocalInputs):
 class Stores:
     """The stores of one run."""
 
-    def __init__(self, config: Config, local_files: Callable[[], Sequence[LocalFile]]) -> None:
+    def __init__(
+        self, config: Config, local_files: Callable[[], Sequence[LocalFile]], *, checks_contents: bool
+    ) -> None:
         repository = open_repository(config)
         if not isinstance(repository, FileRepository):
             raise not_supported(f"execs on this machine with the repository {repository.url}")
@@ -69,7 +90,7 @@ class Stores:
         self.assoc = open_assoc(config)
         self.taskdb = open_taskdb(config)
         self.state = local_state(os.path.join(home(), LOCAL_STATE))
-        self.inputs = RunInputs(self.state, repository, local_files)
+        self.inputs = RunInputs(self.state, repository, local_files, checks_contents=checks_contents)
 
     async def close(self) -> None:
         """Make everything durable. (The record is closed by `reflow.runtime.record`.)"""

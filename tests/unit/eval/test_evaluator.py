@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ProgramError, ReflowError, kind_of
@@ -20,8 +23,8 @@ from reflow.flow.node import Coerce, Data, Extern, Flow, Intern, Merge, Pullup, 
 from reflow.sched.local import LocalScheduler
 from tests.fakes import (
     BIG_MACHINE,
+    CountingAssoc,
     CountingRepository,
-    MemoryAssoc,
     MemoryExecutor,
     MemoryScheduler,
     RecordingReport,
@@ -38,7 +41,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.repository = CountingRepository()
-        self.assoc = MemoryAssoc()
+        self.assoc = CountingAssoc()
         self.shell = Shell(self.repository)
         self.report = RecordingReport()
         self.scheduler: Any = MemoryScheduler(self.shell)
@@ -528,3 +531,52 @@ async def test_an_evaluator_counts_for_its_summary(bench: Bench) -> None:
     lines = bench.evaluator.summary.text(61).splitlines()
     assert lines[0] == "total n=3 time=1m1s"
     assert [line.split()[:3] for line in lines[2:]] == [["b", "1", "1"], ["c", "1", "1"], ["d", "1", "0"]]
+
+
+@st.composite
+def exec_graphs(draw: st.DrawFn) -> tuple[Flow, dict[str, set[str]], set[str]]:
+    """A random graph of execs: its root, all execs below each (itself included), and some that fail."""
+    nodes: list[Flow] = []
+    below: dict[str, set[str]] = {}
+    for number in range(draw(st.integers(1, 12))):
+        ident = f"e{number}"
+        picks = draw(st.sets(st.integers(0, number - 1), max_size=3)) if number else set()
+        deps = [output(nodes[pick]) for pick in sorted(picks)]
+        if draw(st.booleans()):
+            made: Flow = an_exec(ident, *deps)
+        else:
+            made = then(*deps, fn=partial(_exec_of, ident))
+        nodes.append(made)
+        below[ident] = {ident}.union(*(below[f"e{pick}"] for pick in picks))
+    failing = draw(st.sets(st.sampled_from(sorted(below)), max_size=2))
+    return Merge(nodes), below, failing
+
+
+def _exec_of(ident: str, values: list[Any]) -> Flow:
+    return an_exec(ident, *map(Val, values))
+
+
+@settings(max_examples=40, deadline=None)
+@given(exec_graphs(), st.booleans())
+def test_random_graphs_run_what_they_must_and_nothing_twice(
+    graph: tuple[Flow, dict[str, set[str]], set[str]], bottom_up: bool
+) -> None:
+    root, below, failing = graph
+
+    async def check() -> None:
+        bench = Bench()
+        for ident in failing:
+            bench.shell.failures[ident] = [failed()]
+        outcome = await bench.run(root, keep_going=True, bottom_up=bottom_up)
+        reached = {ident for ident, all_below in below.items() if not (all_below - {ident}) & failing}
+        assert sorted(bench.shell.ran) == sorted(reached)
+        assert (outcome.error is not None) is bool(failing)
+        bench.shell.failures.clear()
+        outcome = await bench.run(root, bottom_up=bottom_up)
+        assert outcome.error is None
+        assert sorted(bench.shell.ran) == sorted(set(below) - (reached - failing))
+        again = await bench.run(root, bottom_up=not bottom_up)
+        assert again == outcome
+        assert bench.shell.ran == []
+
+    asyncio.run(check())

@@ -14,7 +14,8 @@ from reflow.core.errors import Kind, ProgramError, ReflowError
 from reflow.core.fileset import File, Fileset
 from reflow.core.resources import Resources
 from reflow.eval import Outcome
-from reflow.eval.worklist import _COMPUTE, When, WorkList
+from reflow.eval.operation import NODES, VALUES
+from reflow.eval.worklist import When, WorkList
 from reflow.flow import node as nodes
 from reflow.flow.node import (
     EXTERNAL,
@@ -68,7 +69,7 @@ def test_every_operation_has_a_way_to_be_computed() -> None:
         for each in vars(nodes).values()
         if isinstance(each, type) and issubclass(each, Flow) and each not in (Flow, nodes.Tagged)
     }
-    assert operations == set(_COMPUTE) | set(EXTERNAL)
+    assert operations == {*VALUES, *NODES, Val, Data, *EXTERNAL}
 
 
 def test_a_value_is_its_own_outcome() -> None:
@@ -80,8 +81,10 @@ def test_a_continuation_goes_on_with_what_it_returns() -> None:
 
 
 def test_a_chain_of_continuations_is_linear_and_does_not_recurse() -> None:
+    tag = Digest.of(b"countdown")
+
     def countdown(left: int) -> Flow:
-        return then(a_value(left), fn=lambda values: countdown(left - 1) if left else a_value("done"))
+        return K(lambda values: countdown(left - 1) if left else a_value("done"), [Val(left, tag)], tag)
 
     began = time.process_time()
     assert value_of(countdown(100_000)) == "done"
@@ -204,6 +207,18 @@ def test_a_continuation_that_returns_no_node_is_an_internal_error() -> None:
     outcome = settle(work_list(log=[]), K(lambda values: 3, [], Digest.of(b"k")))  # type: ignore[arg-type,return-value]
     assert outcome is not None
     assert "returned int, want a node" in str(outcome.error)
+
+
+def test_a_digest_that_cannot_be_computed_fails_the_node() -> None:
+    error = ReflowError(Kind.NOT_EXIST, "file", "gone")
+
+    def tag() -> Digest:
+        raise error
+
+    node = an_exec("a", Coerce(lambda value: value, a_value(1), tag))
+    outcome = settle(work_list(), Merge([node]))
+    assert outcome is not None
+    assert outcome.error is error
 
 
 def test_equal_execs_interns_and_data_are_one() -> None:

@@ -1,7 +1,7 @@
 """The cases of ``tests/data/check``: programs with what is to be said about them, on the line concerned.
 
-``//! TEXT`` is an error, ``//? TEXT`` a warning; ``//!-`` is an error without a place, wherever it stands. In
-texts ``\\n``, ``\\t`` and ``\\s`` (a blank at the end) are escapes. A line ``// +++ NAME`` begins another file.
+``//! TEXT`` is an error, ``//? TEXT`` a warning; with ``-`` after it, it is one without a place. In texts
+``\\n``, ``\\t`` and ``\\s`` (a blank at the end) are escapes. A line ``// +++ NAME`` begins another file.
 """
 
 from __future__ import annotations

@@ -1,0 +1,237 @@
+"""The directory of one exec: locking, emptying, keeping, deleting.
+
+Whoever has the lock (``lock``, by flock) of a directory owns it; whoever gets the lock of one that is there already
+knows that its owner is dead or has left it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import stat
+from collections.abc import Callable, Collection
+
+FAILED = "failed"
+"""The file that says why a directory is kept."""
+
+_LOCK = "lock"
+_SKELETON = ("arg", "return")
+"""Directories that a recycled directory keeps, empty; ``arg/0`` as well."""
+
+
+class ExecDir:
+    """A locked directory; ``path`` has no characters that a shell would read."""
+
+    __slots__ = ("_lock_fd", "path")
+
+    def __init__(self, path: str, lock_fd: int) -> None:
+        self.path = path
+        self._lock_fd = lock_fd
+
+    def remove(self, limit: int = 0) -> bool:
+        """Delete the directory and let go of the lock.
+
+        With ``limit``, False when it has more entries than that: then call again, from a thread.
+        """
+        if not _Remover(limit).contents(self.path, keep=(_LOCK,)):
+            return False
+        with contextlib.suppress(OSError):
+            os.unlink(f"{self.path}/{_LOCK}")
+            os.rmdir(self.path)
+        self.release()
+        return True
+
+    def empty(self, limit: int) -> bool:
+        """Delete what is in the directory, but for the skeleton that every exec needs.
+
+        False when that is too much for now or cannot be done: then the directory is no good for another exec.
+        """
+        remover = _Remover(limit)
+        try:
+            if os.stat(f"{self.path}/{_LOCK}").st_ino != os.fstat(self._lock_fd).st_ino:
+                return False
+            if not remover.contents(self.path, keep=(_LOCK, *_SKELETON)):
+                return False
+            for name, inner in (("arg", ("0",)), ("arg/0", ()), ("return", ())):
+                path = f"{self.path}/{name}"
+                if not _is_ours(path) or not remover.contents(path, keep=inner):
+                    return False
+        except OSError:
+            return False
+        return not remover.has_failed
+
+    def move(self, path: str) -> bool:
+        """Give the directory another name; False when something is there."""
+        try:
+            os.rename(self.path, path)
+        except OSError:
+            return False
+        self.path = path
+        return True
+
+    def keep(self, reason: str, command: str) -> None:
+        """Leave the directory (without its inputs) for people to look at, and let go of the lock."""
+        for name in ("arg", "upper", "work", "take"):
+            remove_tree(f"{self.path}/{name}")
+        _write_text(f"{self.path}/command", command)
+        _write_text(f"{self.path}/{FAILED}", reason + "\n")
+        self.release()
+
+    def release(self) -> None:
+        """Let go of the lock."""
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+
+
+def acquire(path: str) -> ExecDir | None:
+    """Make and lock a directory, empty; None when somebody has it now."""
+    while True:
+        is_fresh = _make_directory(path)
+        lock_fd = _try_lock(f"{path}/{_LOCK}")
+        if lock_fd is None:
+            return None
+        if lock_fd < 0:
+            continue  # its owner removed it meanwhile
+        if not is_fresh:
+            _Remover(0).contents(path, keep=(_LOCK,))
+        return ExecDir(path, lock_fd)
+
+
+def adopt(path: str) -> ExecDir | None:
+    """Lock a directory that is there, with what is in it; None when somebody has it, or it is gone."""
+    if not os.path.isdir(path):
+        return None
+    lock_fd = _try_lock(f"{path}/{_LOCK}")
+    return None if lock_fd is None or lock_fd < 0 else ExecDir(path, lock_fd)
+
+
+def is_locked(path: str) -> bool:
+    """Tell whether an exec of some live process has a directory."""
+    directory = adopt(path)
+    if directory is not None:
+        directory.release()
+    return directory is None and os.path.isdir(path)
+
+
+def remove_tree(path: str) -> None:
+    """Delete a directory with all that is in it.
+
+    What cannot be deleted stays, and is tried again when an executor starts.
+    """
+    _Remover(0).tree(path)
+
+
+class _Remover:
+    """Deletes trees; with ``limit``, stops when it has met more entries than that."""
+
+    def __init__(self, limit: int) -> None:
+        self.has_failed = False
+        self._limit = limit
+        self._met = 0
+
+    def tree(self, path: str) -> bool:
+        """Delete a directory; False when there was too much."""
+        if not self.contents(path):
+            return False
+        self._remove(os.rmdir, path)
+        return True
+
+    def contents(self, path: str, keep: Collection[str] = ()) -> bool:
+        """Delete what is in a directory, but for the names ``keep``; False when there was too much."""
+        for entry in _entries(path):
+            if entry.name in keep:
+                continue
+            self._met += 1
+            if self._limit and self._met > self._limit:
+                return False
+            if not entry.is_dir(follow_symlinks=False):
+                self._remove(os.unlink, entry.path)
+            elif not self.tree(entry.path):
+                return False
+        return True
+
+    def _remove(self, how: Callable[[str], None], path: str) -> None:
+        try:
+            how(path)
+        except PermissionError:
+            if not _open_up(os.path.dirname(path)) or not _try(how, path):
+                self.has_failed = True
+        except OSError:
+            self.has_failed = True
+
+
+def _entries(path: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(path) as entries:
+            return list(entries)
+    except PermissionError:
+        if not _open_up(path):
+            return []
+    except OSError:
+        return []
+    with os.scandir(path) as entries:
+        return list(entries)
+
+
+def _try(how: Callable[[str], None], path: str) -> bool:
+    try:
+        how(path)
+    except OSError:
+        return False
+    return True
+
+
+def _open_up(directory: str) -> bool:
+    """Make a directory that a command protected writable again; tell whether that worked."""
+    try:
+        os.chmod(directory, stat.S_IRWXU)
+    except OSError:
+        return False
+    return True
+
+
+def _is_ours(path: str) -> bool:
+    """Tell whether a directory of the skeleton is still one, and one that we can use."""
+    info = os.lstat(path)
+    return stat.S_ISDIR(info.st_mode) and info.st_mode & stat.S_IRWXU == stat.S_IRWXU
+
+
+def _make_directory(path: str) -> bool:
+    """Make the directory; tell whether it was not there."""
+    try:
+        os.mkdir(path)
+    except FileExistsError:
+        return False
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        return _make_directory(path)
+    return True
+
+
+def _try_lock(path: str) -> int | None:
+    """Lock a file, made if need be: its descriptor; None when somebody has it; -1 when it has gone."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except FileNotFoundError:
+        return -1
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(fd).st_ino == os.stat(path).st_ino:
+            return fd
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    except FileNotFoundError:
+        pass
+    except BaseException:
+        os.close(fd)
+        raise
+    os.close(fd)
+    return -1
+
+
+def _write_text(path: str, text: str) -> None:
+    with contextlib.suppress(OSError), open(path, "wb") as file:
+        file.write(text.encode("utf-8", "surrogateescape"))
