@@ -140,10 +140,12 @@ class SqliteAssoc:
         return int(number)
 
     async def close(self) -> None:
-        """Write times of access, and close the file."""
+        """Write times of access, if that is possible, and close the file."""
         try:
             if self._accessed:
                 await self.put_many({})
+        except ReflowError:
+            return  # only collecting garbage looks at these times
         finally:
             self._database.close()
 

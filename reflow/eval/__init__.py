@@ -1,7 +1,10 @@
 """From a flow graph to its value.
 
-`reflow.eval.evaluator` walks the graph with a work-list; look-ups, transfers and execs are the only
-tasks. This module has what it is told (`EvalConfig`) and what it tells (`Report`).
+`reflow.eval.evaluator` drives an evaluation; look-ups, transfers and execs are its only tasks. What is
+next is decided by `worklist` (pure: no loop, no I/O) with `operation` and `filesetop`; `cache` looks up and
+writes in batches, `noderun` runs one node with the retries that `attempt` plans, `assertions` and
+`imagename` keep what was learnt of the world. `summary`, `tasklines` and `dot` are the texts that tell
+people of it. This module has what an evaluation is told (`EvalConfig`) and what it tells (`Report`).
 """
 
 from __future__ import annotations

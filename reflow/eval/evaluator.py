@@ -175,6 +175,7 @@ class Evaluator:
     def _dispatch(self) -> None:
         """Turn what the work-list asks for into jobs."""
         work = self._work
+        self.stats.total = work.external_count
         if work.to_hash and not self._is_hashing:
             self._is_hashing = True
             self._spawn_busy(self._hash)
@@ -240,7 +241,6 @@ class Evaluator:
         else:
             self._submitted -= 1
             run.leave()
-        self.stats.total = self._work.external_count
         self._wake.set()
 
     def _fail(self, cell: Cell, error: BaseException) -> None:

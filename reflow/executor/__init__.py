@@ -9,7 +9,7 @@
   The name is made from command and inputs. It goes when the exec ends; that of a failed exec stays, with
   ``failed`` (why), ``command``, ``stdout`` and ``stderr``, until the same command runs again or two weeks
   have passed.
-* ``<localdir>/logs/<2 hex>/<hex>.stdout`` and ``….stderr``, named by the exec's id, have its output, while it
+* ``<localdir>/logs/<1 hex>/<hex>.stdout`` and ``….stderr``, named by the exec's id, have its output, while it
   runs and afterwards, where there is any. An exec that is put again under its id replaces them.
 * Exit codes become errors in one table (`outcome`), gauges are sampled from /proc and cgroup files
   (`profile`).

@@ -21,6 +21,9 @@ from reflow.executor.blocking import Blocking
 
 T = TypeVar("T")
 
+OVERLAY_OPTIONS = "redirect_dir=off,metacopy=off"
+"""So that what an overlay has on top is plain files and whiteouts, which we read."""
+
 _THREADS = 16
 _TIMEOUT_S = 120
 _KINDS = {
@@ -207,7 +210,7 @@ def _mounts(spec: ContainerSpec) -> list[Mount]:
         # Writes of the command must not reach the repository, whose objects are linked below ``lower``.
         options = f"lowerdir={spec.overlay.lower},upperdir={spec.overlay.upper},workdir={spec.overlay.work}"
         driver = DriverConfig(
-            "local", {"type": "overlay", "device": "overlay", "o": f"{options},redirect_dir=off,metacopy=off"}
+            "local", {"type": "overlay", "device": "overlay", "o": f"{options},{OVERLAY_OPTIONS}"}
         )
         mounts.append(Mount("/arg", None, type="volume", no_copy=True, driver_config=driver))
     return mounts

@@ -1,7 +1,7 @@
 """The directory of one exec: locking, emptying, keeping, deleting.
 
-Whoever has the lock (``lock``, by flock) of a directory owns it; whoever gets the lock of one that is there already
-knows that its owner is dead or has left it.
+Whoever has the lock (``lock``, by flock) of a directory owns it; whoever gets the lock of one that is there
+already knows that its owner is dead or has left it.
 """
 
 from __future__ import annotations

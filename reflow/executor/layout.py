@@ -37,7 +37,7 @@ def log_path(localdir: str, id: Digest, stream: str) -> str:
     It stays there when the exec has ended, unless it is empty.
     """
     name = id.hex()
-    return f"{localdir}/logs/{name[:2]}/{name}.{stream}"
+    return f"{localdir}/logs/{name[0]}/{name}.{stream}"
 
 
 def work_digest(config: ExecConfig) -> Digest:
@@ -94,7 +94,7 @@ class Layout:
     def leave(self, directory: ExecDir, limit: int) -> bool:
         """Give back the directory of an exec that has ended; False when it has more than ``limit`` entries.
 
-        It is emptied and set aside for the next exec: that costs a tenth of making and deleting five directories.
+        It is emptied and set aside for the next exec: that costs less than making and deleting directories.
         """
         name = f"{self.root}/spare/{os.getpid()}-{id(self)}-{next(self._spares)}"
         if len(self._spare) < _MAX_SPARE and directory.empty(limit) and directory.move(name):
@@ -148,7 +148,7 @@ def os_error(op: str, subject: object, err: OSError) -> ReflowError:
 
 def _is_kept(path: str) -> bool:
     try:
-        return time.time() - os.stat(f"{path}/{FAILED}").st_mtime < KEEPFAILED_S
+        return time.time() - os.stat(f"{path}/{FAILED}").st_mtime < KEEP_FAILED_S
     except OSError:
         return False
 

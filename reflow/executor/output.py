@@ -158,7 +158,7 @@ class _Walk:
 
     def _root(self, path: str, is_needed: bool) -> Place | None:
         parent, _, name = path.rpartition("/")
-        if not os.path.lexists(f"{self._view.resolve(parent).host}/{name}"):
+        if not os.path.lexists(f"{self._resolve(parent, 'its directory').host}/{name}"):
             if is_needed:
                 raise OutputError(f"{self._title} was not written by the command")
             return None

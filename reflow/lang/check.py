@@ -28,8 +28,6 @@ from reflow.lang.check_expr import (
     check_variant,
 )
 from reflow.lang.check_module import (
-    CheckedParam,
-    ModuleInfo,
     argument_error,
     check_decl,
     check_make,
@@ -43,6 +41,7 @@ from reflow.lang.check_switch import check_switch
 from reflow.lang.checker import Checker, Rule
 from reflow.lang.diagnostic import Diagnostic, SourceError
 from reflow.lang.module import Opener
+from reflow.lang.module_info import CheckedParam, ModuleInfo
 from reflow.lang.syntax import Expr
 from reflow.lang.tenv import base_type_env
 from reflow.lang.types import Type

@@ -6,54 +6,21 @@ Source: syntax/module.go, Init and ParamErr; syntax/expr.go, (*Expr).init, ExprM
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 from reflow.core.errors import ReflowError
 from reflow.lang import hints
 from reflow.lang.check_pattern import bind_pattern
 from reflow.lang.checker import Checker
-from reflow.lang.constness import const, fresh_predicate, is_const, with_satisfied
+from reflow.lang.constness import const, fresh_predicate
 from reflow.lang.diagnostic import Diagnostic, SourceError
 from reflow.lang.expand import expand
 from reflow.lang.module import Module
+from reflow.lang.module_info import CheckedParam, ModuleInfo
 from reflow.lang.source import NO_POS, Pos
 from reflow.lang.syntax import Assign, Decl, Declare, Expr, IdentPattern, Make, Pattern, TypeDecl
 from reflow.lang.tenv import Use
 from reflow.lang.types import CONST, ErrorType, Field, ModuleType, Type, is_exported, module_of
 from reflow.lang.unify import is_subtype
-
-
-class CheckedParam(NamedTuple):
-    """A parameter with the type it was found to have; ``decl`` is a `Declare` or an `Assign`."""
-
-    name: str
-    type: Type
-    decl: Decl
-
-
-class ModuleInfo:
-    """What the check of a module found out.
-
-    ``params`` are in order of declaration. ``docs`` are the comments of values by name, and of exported
-    aliases; ``type`` is the type when every parameter keeps its default.
-    """
-
-    def __init__(self, params: Sequence[CheckedParam], raw_type: ModuleType, docs: Mapping[str, str]) -> None:
-        self.params = list(params)
-        self.docs = dict(docs)
-        self._raw_type = raw_type
-        self.type = self.type_with({})
-
-    def type_with(self, args: Mapping[str, Type]) -> ModuleType:
-        """The type when made with arguments of these types: what hangs on one that is constant, is."""
-        predicates: frozenset[int] = frozenset().union(*(each.type.predicates for each in self.params))
-        for param in self.params:
-            if param.name in args and not is_const(args[param.name]):
-                predicates -= param.type.predicates
-        satisfied = with_satisfied(self._raw_type, predicates)
-        assert isinstance(satisfied, ModuleType)
-        return satisfied
-
 
 # ------------------------------------------------------------------------------------------- make
 

@@ -32,7 +32,13 @@ def check(tree: Any, place: Pos) -> None:
 
 
 def _reported(pos: Pos) -> Pos:
-    return pos if pos.is_set else Pos(pos.source, pos.end, pos.start, pos.end)
+    """A place that can be reported: set, and in the source that has a name."""
+    source, start, end = pos.source, pos.start, pos.end
+    while source.outer is not None:
+        start += source.outer_offset
+        end += source.outer_offset
+        source = source.outer
+    return pos if pos.is_set and source is pos.source else Pos(source, end, start, end)
 
 
 def _parts(node: Any) -> list[Any]:

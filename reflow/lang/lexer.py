@@ -242,6 +242,8 @@ class Lexer:
             elif kind == _REST:
                 prev = _OTHER
                 yield from self._stray(start, end)
+                if text[start] == "{":
+                    return
             else:
                 prev = _ENDS_STATEMENT
                 yield self._literal(kind, match[kind], start, end)

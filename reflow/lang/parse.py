@@ -27,8 +27,8 @@ from reflow.lang.types import Type
 GRAMMAR = os.path.join(os.path.dirname(__file__), "grammar.lark")
 TABLES = os.path.join(os.path.dirname(__file__), "grammar.bin")
 
-_DEFAULT = ""
-"""The key of a state's default action in its row."""
+_FORMAT = 1
+"""Counts changes of how tables are made from the grammar."""
 
 Row = dict[str, int]
 Action = Callable[..., Any]
@@ -62,7 +62,7 @@ class _Program(NamedTuple):
 
 def grammar_digest() -> str:
     """What tells whether tables belong to the grammar at hand."""
-    return hashlib.sha256(_read(GRAMMAR)).hexdigest()
+    return f"{hashlib.sha256(_read(GRAMMAR)).hexdigest()}/{_FORMAT}"
 
 
 def _read(path: str) -> bytes:
@@ -151,11 +151,11 @@ def write_tables(path: str, tables: Tables) -> None:
     """Write tables so that nobody ever sees half of them."""
     part = f"{path}.{os.getpid()}"
     with open(part, "wb") as file:
-        file.write(marshal.dumps(tuple(tables)))
+        file.write(marshal.dumps(tuple(tables), 2))  # later versions depend on who shares what
     os.replace(part, path)
 
 
-def _load_tables() -> Tables:
+def load_tables() -> Tables:
     """The tables beside the grammar; when they are missing or stale, new ones, kept if that is possible."""
     with suppress(OSError, ValueError, EOFError, TypeError):
         tables = Tables(*marshal.loads(_read(TABLES)))
@@ -173,7 +173,7 @@ _program: _Program | None = None
 def _the_program() -> _Program:
     global _program  # made once, on first use
     if _program is None:
-        tables = _load_tables()
+        tables = load_tables()
         rules = [
             (size, name, getattr(TreeBuilder, method) if method else None)
             for size, name, method in tables.rules

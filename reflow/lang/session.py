@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
+from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ReflowError
 from reflow.core.units import format_size
 from reflow.flow.data import LocalFile
 from reflow.lang.builtins.registry import PREFIX, system_module
 from reflow.lang.bundle import Bundle, read_archive
-from reflow.lang.check import check_module
 from reflow.lang.fserror import describe
 from reflow.lang.module import Module, Opener
-from reflow.lang.parse import parse_module
+from reflow.lang.module_info import ModuleInfo
+from reflow.lang.module_store import ModuleStore, Recorder, module_key
 from reflow.lang.source import Pos, Source
 from reflow.lang.source_module import SourceModule
+from reflow.lang.syntax import Module as Tree
+from reflow.lang.tree_codec import CodecError, decode, encode
 
 MAX_SOURCE_BYTES = 4 << 20
 MAX_BUNDLE_BYTES = 64 << 20
@@ -61,7 +65,8 @@ class FileSourcer:
 class Session:
     """``warn`` is told warnings, ``note`` remarks, ``trace`` what ``trace(…)`` shows; each line by line.
 
-    Warnings count only where somebody is told. Use from one thread.
+    Warnings count only where somebody is told. ``store`` keeps checked modules for later sessions. Use from
+    one thread.
     """
 
     def __init__(
@@ -71,11 +76,14 @@ class Session:
         warn: Tell | None = None,
         note: Tell | None = None,
         trace: Tell | None = None,
+        store: ModuleStore | None = None,
     ) -> None:
         self._sourcer = sourcer if sourcer is not None else FileSourcer()
         self._warn = warn
         self._note = note
         self._trace = trace
+        self._store = store
+        self._identities: dict[Module, Digest] = {}
         self._modules: dict[str, Module] = {}
         self._sources: dict[str, bytes] = {}
         self._opening: list[str] = []
@@ -86,7 +94,7 @@ class Session:
 
     # --------------------------------------------------------------------------------- what is told
 
-    def warn(self, pos: Pos, text: str) -> None:
+    def warn(self, pos: Pos | str, text: str) -> None:
         """Tell of something suspicious at a place."""
         if self._warn is not None:
             self._warn(f"{pos}: warning: {text}")
@@ -174,17 +182,55 @@ class Session:
             case _:
                 raise ReflowError(Kind.OTHER, cause=f"unknown module extension {extension}")
 
+    def identity(self, module: Module) -> Digest:
+        """Names an opened module, what it was made from, and all modules that it makes."""
+        known = self._identities.get(module)
+        return known if known is not None else Digest.of_text(module.path)
+
     def _module(self, path: str, source: bytes, directory: str, prefix: str) -> SourceModule:
-        tree = parse_module(Source(path, source.decode("utf-8", "surrogateescape")), self.note)
-        return SourceModule(path, tree, check_module(tree, self, directory), prefix)
+        """A module from its text, or from what was stored when it was checked before."""
+        key = module_key(path, source, directory)
+        recorder = Recorder(self)
+        text = Source(path, source.decode("utf-8", "surrogateescape"))
+        tree, info = self._stored(key, text, recorder) or self._checked(key, text, directory, recorder)
+        module = SourceModule(path, tree, info, prefix)
+        self._identities[module] = recorder.identity(key)
+        return module
+
+    def _stored(self, key: Digest, text: Source, recorder: Recorder) -> tuple[Tree, ModuleInfo] | None:
+        """What was stored under a key, if the modules that it makes are still the same."""
+        if self._store is None:
+            return None
+        try:
+            found = self._store.load(key)
+            if found is not None and recorder.replay(found[0]):
+                return decode(found[1], text, recorder.modules)
+        except Exception:  # noqa: BLE001  (a record that cannot be read in whatever way is none)
+            pass
+        recorder.start_over()
+        return None
+
+    def _checked(
+        self, key: Digest, text: Source, directory: str, recorder: Recorder
+    ) -> tuple[Tree, ModuleInfo]:
+        from reflow.lang.check import check_module
+        from reflow.lang.parse import parse_module
+
+        tree = parse_module(text, recorder.note)
+        info = check_module(tree, recorder, directory)
+        if self._store is not None:
+            with suppress(CodecError, ValueError, RecursionError):
+                self._store.save(key, recorder.events, encode(tree, info, recorder.modules))
+        return tree, info
 
     def _bundle(self, path: str, bundle: Bundle) -> SourceModule:
         """The entry module of a bundle, opened in a session of its own that reads from the bundle."""
-        inner = Session(sourcer=bundle, note=self._note, trace=self._trace)
+        inner = Session(sourcer=bundle, note=self._note, trace=self._trace, store=self._store)
         inner._parent = self
         inner._opening = [f"{path}:"]
         module = inner._module(path, bundle.entry(), bundle.entry_directory, "")
         module.inject(inner, bundle.args or ())
+        self._identities[module] = Digest.of(inner.identity(module) + repr(bundle.args).encode())
         return module
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from reflow.core.errors import Kind, ReflowError
 from reflow.core.flagset import FlagError
 from reflow.flow.node import Flow
-from reflow.lang.check_module import CheckedParam, ModuleInfo
 from reflow.lang.env import Env, base_env
 from reflow.lang.flags import (
     KINDS,
@@ -22,6 +21,7 @@ from reflow.lang.flags import (
 )
 from reflow.lang.interp import evaluate, instantiate
 from reflow.lang.module import Module, Param
+from reflow.lang.module_info import CheckedParam, ModuleInfo
 from reflow.lang.source import NO_POS
 from reflow.lang.syntax import Apply, Assign, Expr, Ident, Literal
 from reflow.lang.syntax import Module as Tree

@@ -8,7 +8,7 @@ Sugar is gone: see `reference` §2.4 for what the parser rewrites.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -217,10 +217,21 @@ class Block(Expr):
 
 @dataclass(slots=True, eq=False)
 class Func(Expr):
-    """``func(params) => body``; ``params`` are (name, type)."""
+    """``func(params) => body``; ``params`` are (name, type).
+
+    Of a module that was stored, ``body`` is read when it is needed first, by ``read_body``.
+    """
 
     params: tuple[tuple[str, Type], ...]
     body: Expr
+    read_body: Callable[[], Expr] | None = field(default=None, init=False, repr=False)
+
+    def __getattr__(self, name: str) -> Any:
+        """Called for what is not set."""
+        if name != "body" or self.read_body is None:
+            raise AttributeError(name)
+        self.body = self.read_body()
+        return self.body
 
 
 @dataclass(slots=True, eq=False)

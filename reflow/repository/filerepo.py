@@ -17,6 +17,7 @@ import asyncio
 import itertools
 import os
 import stat
+import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
 from hashlib import sha256
 from typing import TYPE_CHECKING, TypeVar
@@ -46,6 +47,7 @@ _NETWORK_THREADS = 16
 _SLICE = 1000
 """How many small pieces of work are done before others get their turn."""
 _NETWORK_SLICE = 64
+_STALE_S = 86400
 
 
 class FileRepository:
@@ -231,7 +233,7 @@ class FileRepository:
         if not stat.S_ISREG(before.st_mode):
             raise _refusal(path, "is no regular file")
         is_movable = before.st_nlink == 1 and before.st_dev == self.directory.device()
-        digest, size = hash_file(stream) if is_movable else self._copy(stream)
+        digest, size = hash_file(stream) if is_movable else self._copy(path, stream)
         after = os.fstat(stream)
         if (before.st_size, before.st_mtime_ns) != (
             after.st_size,
@@ -243,26 +245,29 @@ class FileRepository:
                 self.directory.move_in(path, digest)
                 return File(digest, size)
             os.lseek(stream, 0, os.SEEK_SET)
-            if self._copy(stream) != (digest, size):
+            if self._copy(path, stream) != (digest, size):
                 raise _refusal(path, "changed while it was read")
         os.unlink(path)
         return File(digest, size)
 
-    def _copy(self, stream: int) -> tuple[Digest, int]:
+    def _copy(self, path: str, stream: int) -> tuple[Digest, int]:
         """Copy an open file into the repository, hashing what is written."""
         writer = self.directory.writer()
         try:
             while chunk := os.read(stream, CHUNK_BYTES):
                 writer.write(chunk)
             return self._finish(writer), writer.size
+        except ReflowError as err:
+            raise ReflowError(err.kind, "repository.install", path, cause=err) from err
         finally:
             writer.discard()
 
     async def close(self) -> None:
-        """End the threads."""
+        """End the threads, and delete what killed processes left half-written long ago."""
         if self._threads is not None:
             self._threads.shutdown()
             self._threads = None
+        self.directory.sweep(time.time() - _STALE_S)
 
     def _in_thread(self, work: Callable[..., _T], *args: object) -> asyncio.Future[_T]:
         if self._threads is None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from reflow.core.digest import Digest
 from reflow.core.errors import ReflowError
 from reflow.core.resources import Resources
+from reflow.disk.filesystem import translate_error
 from reflow.executor.choose import choose_executor
 from reflow.executor.machine import local_resources
 from reflow.runtime.config import Config
@@ -30,6 +31,15 @@ if TYPE_CHECKING:
     from reflow.executor.local import LocalExecutor
     from reflow.sched.local import LocalScheduler
 
+_HIDDEN = ".reflow"
+_NOTE = "reflow-localdir.txt"
+_NOTE_TEXT = """Reflow runs execs of this machine below .reflow in this directory:
+
+.reflow/execs   directories of execs that run, and of those that failed lately
+.reflow/logs    what execs wrote to stdout and stderr
+
+All of it may be deleted while no run uses it.
+"""
 _UNAME = os.uname()
 _PROCESS_PREFIX = f"process{_UNAME.sysname}{_UNAME.machine}".encode()
 
@@ -39,11 +49,34 @@ def process_key(key: Digest) -> Digest:
     return Digest(sha256(_PROCESS_PREFIX + key).digest())
 
 
+def _exec_dir(named: str) -> str:
+    """Where execs are below a local directory.
+
+    A directory that somebody named may hold things of their own: there we keep to one hidden directory.
+    """
+    path = os.path.abspath(named)
+    return path if path.startswith(home() + os.sep) else os.path.join(path, _HIDDEN)
+
+
+def _explain_directory(path: str) -> None:
+    """Leave a note beside the hidden directory. Raises ReflowError when nothing can be written there."""
+    if os.path.basename(path) != _HIDDEN:
+        return
+    note = os.path.join(os.path.dirname(path), _NOTE)
+    try:
+        os.makedirs(path, exist_ok=True)
+        if not os.path.exists(note):
+            with open(note, "w", encoding="utf-8") as stream:
+                stream.write(_NOTE_TEXT)
+    except OSError as err:
+        raise translate_error(err, "localdir", os.path.dirname(path)) from err
+
+
 class LocalCluster:
     """The machine that a run's execs run on. `choose` first; then it is a `Scheduler`."""
 
     def __init__(self, config: Config, request: RunRequest, stores: Stores, log: Log) -> None:
-        self.local_dir = os.path.abspath(request.local_dir or config.local_dir)
+        self.local_dir = _exec_dir(request.local_dir or config.local_dir)
         self.executor_name = ""
         self._wanted = request.executor or config.provider("executor")
         self._hard_memory = config.has_hard_memory
@@ -103,6 +136,7 @@ class LocalCluster:
             from reflow.sched.local import LocalScheduler
 
             try:
+                _explain_directory(self.local_dir)
                 self._executor = self._make_executor()
                 await self._executor.start()
             except ReflowError as err:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reflow.core.digest import Digest, DigestPrefix
 from reflow.core.errors import ReflowError
-from reflow.core.gojson import dump_json, load_json
-from reflow.core.wire import resources_from_json, resources_to_json
+from reflow.core.gojson import dump_json, load_json, number
+from reflow.core.resources import Resources
 from reflow.disk.database import Database, Schema
 from reflow.taskdb import Run, RunQuery, Task, TaskDB, TaskQuery
 
@@ -60,7 +60,8 @@ _Row = tuple[Any, ...]
 class _Batch(NamedTuple):
     """Rows that were put and not written yet, and times until which runs live."""
 
-    rows: dict[Digest, Run | Task]
+    runs: dict[Digest, Run]
+    tasks: dict[Digest, Task]
     keepalives: dict[Digest, datetime]
 
 
@@ -69,7 +70,7 @@ class SqliteTaskDB:
 
     def __init__(self, path: str) -> None:
         self._database = Database(path, SCHEMA)
-        self._pending = _Batch({}, {})
+        self._pending = _Batch({}, {}, {})
         self._timer: asyncio.TimerHandle | None = None
         self._writing: asyncio.Future[bool] | None = None
 
@@ -77,12 +78,12 @@ class SqliteTaskDB:
 
     def put_run(self, run: Run) -> None:
         """Insert or replace a run's row."""
-        self._pending.rows[run.id] = run
+        self._pending.runs[run.id] = run
         self._schedule(COMMIT_INTERVAL_S)
 
     def put_task(self, task: Task) -> None:
         """Insert or replace a task's row."""
-        self._pending.rows[task.id] = task
+        self._pending.tasks[task.id] = task
         self._schedule(COMMIT_INTERVAL_S)
 
     def keepalive(self, run_id: Digest, until: datetime) -> None:
@@ -122,17 +123,21 @@ class SqliteTaskDB:
         self._writing = None
         if error is not None:
             self._put_back(batch)
-        if self._pending.rows or self._pending.keepalives:
+        if any(self._pending):
             self._schedule(_RETRY_S if error is not None else COMMIT_INTERVAL_S)
 
     def _take(self) -> _Batch:
-        batch, self._pending = self._pending, _Batch({}, {})
+        batch, self._pending = self._pending, _Batch({}, {}, {})
         return batch
 
     def _put_back(self, batch: _Batch) -> None:
         """Make a batch pending again, behind what was put since."""
         newer = self._pending
-        self._pending = _Batch({**batch.rows, **newer.rows}, {**batch.keepalives, **newer.keepalives})
+        self._pending = _Batch(
+            {**batch.runs, **newer.runs},
+            {**batch.tasks, **newer.tasks},
+            {**batch.keepalives, **newer.keepalives},
+        )
 
     async def flush(self) -> None:
         """Write everything now. Raises what keeps it from being written; the rows stay pending."""
@@ -142,7 +147,7 @@ class SqliteTaskDB:
         if self._writing is not None:
             await asyncio.wait([self._writing])
             await asyncio.sleep(0)  # its callback puts back what failed
-        if not self._pending.rows and not self._pending.keepalives:
+        if not any(self._pending):
             return
         batch = self._take()
         work = self._database.transact(lambda connection: _write(connection, batch))
@@ -234,12 +239,8 @@ _KEEP_TASKS = (
 
 
 def _write(connection: sqlite3.Connection, batch: _Batch) -> bool:
-    runs = [_run_row(row) for row in batch.rows.values() if type(row) is Run]
-    tasks = [_task_row(row) for row in batch.rows.values() if type(row) is Task]
-    if runs:
-        connection.executemany(_PUT_RUN, runs)
-    if tasks:
-        connection.executemany(_PUT_TASK, tasks)
+    connection.executemany(_PUT_RUN, map(_run_row, batch.runs.values()))
+    connection.executemany(_PUT_TASK, map(_task_row, batch.tasks.values()))
     for run_id, until in batch.keepalives.items():
         connection.execute(_KEEP_RUN, (_micros(until), run_id))
         connection.execute(_KEEP_TASKS, (_micros(until), run_id))
@@ -271,7 +272,7 @@ def _task_row(task: Task) -> _Row:
         task.image_cmd_id,
         _text(task.ident),
         task.attempt,
-        dump_json(resources_to_json(task.resources)),
+        dump_json({name: number(amount) for name, amount in task.resources.items()}),
         _text(task.uri),
         task.result_id,
         _micros(task.start),
@@ -312,7 +313,7 @@ def _task(row: _Row) -> Task:
         image_cmd_id=_digest(fields["image_cmd_id"]),
         ident=_str(fields["ident"]),
         attempt=fields["attempt"],
-        resources=resources_from_json(load_json(fields["resources"])),
+        resources=Resources(load_json(fields["resources"])),
         uri=_str(fields["uri"]),
         result_id=_digest(fields["result_id"]),
         start=_EPOCH + fields["start_us"] * _MICROSECOND,

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from tests.execs import OUT, Ground, command, member
 from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ReflowError
 from reflow.core.execconfig import ExecConfig, InputArg, OutputArg
 from reflow.core.fileset import File, Fileset
 from reflow.core.resources import Resources
+from tests.execs import OUT, Ground, command, member
 
 EXECUTORS = [
     pytest.param("process", id="process"),
@@ -118,7 +118,8 @@ async def test_kept_directory_does_not_leak_into_the_next_try(ground: Ground) ->
     assert error_of(await ground.run(config)).kind is Kind.DOCKER_EXEC
     running = await ground.put(config)
     await running.wait()
-    assert Path((await running.inspect()).directory, "return/0").read_text() == "a\n"
+    kept = Path((await running.inspect()).directory)
+    assert (kept / "return/0").read_text() == "a\n"
 
 
 async def test_long_commands_run(ground: Ground) -> None:
@@ -436,6 +437,10 @@ async def test_get_finds_what_was_put(ground: Ground) -> None:
     assert caught.value.kind is Kind.NOT_EXIST
 
 
+def text_of(path: str) -> str:
+    return Path(path).read_text()
+
+
 async def collect(logs: AsyncIterator[bytes]) -> bytes:
     return b"".join([chunk async for chunk in logs])
 
@@ -447,8 +452,8 @@ async def test_logs_stay_when_it_has_ended(ground: Ground) -> None:
     assert await collect(running.logs(stdout=False, stderr=True)) == b"e\n"
     assert await collect(running.logs(stdout=True, stderr=True)) == b"o\ne\n"
     inspect = await running.inspect()
-    assert Path(inspect.stdout_path).read_text() == "o\n"
-    assert Path(inspect.stderr_path).read_text() == "e\n"
+    assert text_of(inspect.stdout_path) == "o\n"
+    assert text_of(inspect.stderr_path) == "e\n"
 
 
 async def test_no_output_leaves_no_logs(ground: Ground) -> None:

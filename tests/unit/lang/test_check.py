@@ -9,10 +9,10 @@ import pytest
 
 from reflow.lang import syntax
 from reflow.lang.check import RULES, check_expr_standalone
-from reflow.lang.check_module import ModuleInfo
 from reflow.lang.checker import _PARTS
 from reflow.lang.constness import is_const
 from reflow.lang.diagnostic import SourceError
+from reflow.lang.module_info import ModuleInfo
 from reflow.lang.parse import parse_expr
 from reflow.lang.source import Source
 from reflow.lang.types import CAN_CONST, CONST, INT, NOT_CONST, Type, flow_of

@@ -1,0 +1,230 @@
+"""What is special to execs that are processes of this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from reflow.core.digest import Digest
+from reflow.core.errors import Kind, ReflowError
+from reflow.core.fileset import Fileset
+from tests.execs import OUT, Ground, command, member
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+async def ground(tmp_path: Path) -> AsyncIterator[Ground]:
+    ground = Ground(tmp_path, "process")
+    await ground.executor.start()
+    yield ground
+    await ground.executor.close(kill=True)
+
+
+def processes_with(word: str) -> list[str]:
+    lines = subprocess.run(["ps", "-eo", "pid,stat,args"], capture_output=True, text=True, check=True).stdout
+    return [line for line in lines.splitlines() if word in line and "ps -eo" not in line and " Z" not in line]
+
+
+async def test_commands_get_little_of_our_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CONDA_PREFIX", "/conda")
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/lib")
+    monkeypatch.setenv("MY_SECRET", "s")
+    ground = Ground(tmp_path, "process")
+    await ground.executor.start()
+    got = (await ground.output("env > %s", OUT)).decode()
+    names = {line.partition("=")[0] for line in got.splitlines()}
+    assert {"PATH", "CONDA_PREFIX", "LC_ALL", "LD_LIBRARY_PATH", "HOME", "TMPDIR", "tmp"} <= names
+    assert "MY_SECRET" not in names
+    assert f"PATH={os.environ['PATH']}\n" in got
+    await ground.executor.close()
+
+
+async def test_the_working_directory_is_the_execs_own(ground: Ground) -> None:
+    assert await ground.output('test "$PWD" = "$TMPDIR" && touch here && echo yes > %s', OUT) == b"yes\n"
+
+
+async def test_paths_are_the_same_every_time(ground: Ground) -> None:
+    file = await ground.object(b"abc")
+    first = await ground.output("echo %s $PWD > %s", file, OUT)
+    other = Ground(ground.base, "process")
+    await other.executor.start()
+    assert await other.output("echo %s $PWD > %s", file, OUT) == first
+    await other.executor.close()
+
+
+async def test_access_to_the_docker_daemon_is_refused(ground: Ground) -> None:
+    with pytest.raises(ReflowError, match="-executor docker"):
+        await ground.put(command("true", needs_docker_access=True))
+
+
+async def test_a_command_with_a_null_byte_is_an_error(ground: Ground) -> None:
+    with pytest.raises(ReflowError) as caught:
+        await ground.put(command("echo \0"))
+    assert caught.value.kind is Kind.INVALID
+    assert ground.left() == []
+
+
+async def test_links_by_real_paths_are_followed(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    ground = Ground(tmp_path, "process", localdir=tmp_path / "link/local")
+    await ground.executor.start()
+    result = await ground.run(command("cd %s; echo a > a; ln -s $(realpath a) b", OUT, dirs=(True,)))
+    assert result.error is None, result.error
+    assert set(member(result).files) == {"a", "b"}
+    await ground.executor.close()
+
+
+async def test_a_linked_input_can_be_moved_and_copied_as_a_link(ground: Ground) -> None:
+    tree = Fileset({f"f{n}": await ground.users(f"f{n}", b"%d" % n * (2 << 20)) for n in range(2)})
+    result = await ground.run(command("cp -a %s/. %s", tree, OUT, dirs=(True,)))
+    assert result.error is None, result.error
+    assert member(result) == tree
+    one = await ground.run(command("mv %s/f1 %s", tree, OUT))
+    assert member(one).file() == tree.files["f1"]
+    assert (ground.base / "user/f1").stat().st_nlink == 1
+
+
+async def test_a_hard_link_to_a_users_file_is_copied(ground: Ground) -> None:
+    mine = ground.base / "mine"
+    mine.write_bytes(b"mine")
+    mode = mine.stat().st_mode
+    result = await ground.run(command(f"ln {mine} %s", OUT))
+    assert await ground.read(member(result).file()) == b"mine"
+    assert (mine.stat().st_mode, mine.stat().st_nlink) == (mode, 1)
+
+
+async def test_remove_kills_the_whole_tree(ground: Ground) -> None:
+    running = await ground.put(command("(sleep 98761 & setsid sleep 98762 & wait) & sleep 98763"))
+    async with asyncio.timeout(10):
+        while len(processes_with("sleep 9876")) < 3:  # noqa: ASYNC110  (other processes tell no events)
+            await asyncio.sleep(0.01)
+    await ground.executor.remove(running.id)
+    assert processes_with("sleep 9876") == []
+
+
+async def test_what_leaves_its_session_is_killed_at_close(ground: Ground) -> None:
+    await ground.output("setsid sleep 98764 > /dev/null & echo x > %s", OUT)
+    await ground.executor.close()
+    assert processes_with("sleep 98764") == []
+
+
+async def test_leftovers_of_a_killed_run_are_killed(tmp_path: Path) -> None:
+    ground = Ground(tmp_path, "process")
+    crash(tmp_path, "sleep 98765 & setsid sleep 98765 & wait")
+    assert processes_with("sleep 98765")
+    await ground.executor.start()
+    assert processes_with("sleep 98765") == []
+    assert ground.left() == []
+    await ground.executor.close()
+
+
+async def test_processes_of_live_runs_are_left_alone(ground: Ground) -> None:
+    running = await ground.put(command("sleep 0.5; echo x > %s", OUT))
+    other = ground.new_executor()
+    await other.start()
+    await other.put(Digest.random(), command("true"))
+    await other.close()
+    await running.wait()
+    assert (await running.result()).error is None
+
+
+async def test_kill_now_kills_at_once(ground: Ground) -> None:
+    running = await ground.put(command("trap '' TERM INT; sleep 98766; sleep 98766"))
+    ground.executor.kill_now()
+    await asyncio.wait_for(running.wait(), 5)
+    assert processes_with("sleep 98766") == []
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "rm -rf $TMPDIR/../arg",
+        "chmod 000 $TMPDIR/../arg $TMPDIR/../return",
+        "rm -f $TMPDIR/../lock",
+        "rm -rf $TMPDIR; ln -s / $TMPDIR/../tmp",
+        "cd $TMPDIR/..; rmdir return; ln -s /tmp return",
+        "cd /; rm -rf $TMPDIR/..",
+        "touch $TMPDIR/../arg/x $TMPDIR/../y; mkdir $TMPDIR/../arg/0/z",
+    ],
+)
+async def test_a_destroyed_directory_does_not_reach_the_next_exec(ground: Ground, harm: str) -> None:
+    file = await ground.object(b"abc")
+    await ground.run(command(f"{harm}; : %s", file, dirs=()))
+    script = "a=%s; o=%s; cat $a > $o; (cd $TMPDIR/..; find . | sort) >> $o"
+    for _ in range(2):
+        result = await ground.run(command(script, file, OUT))
+        assert result.error is None, result.error
+        text = (await ground.read(member(result).file())).decode()
+        assert text == "abc.\n./arg\n./arg/0\n./arg/0/0\n./lock\n./return\n./return/0\n./tmp\n"
+
+
+async def test_an_exec_ends_though_children_were_ignored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        ground = Ground(tmp_path, "process")
+        await ground.executor.start()
+        assert await ground.output("echo x > %s", OUT) == b"x\n"
+        await ground.executor.close()
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+async def test_exits_are_seen_without_pidfds(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "pidfd_open")
+    assert await ground.output("echo x > %s", OUT) == b"x\n"
+
+
+async def test_no_bash_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ReflowError, match="bash was not found on PATH"):
+        await Ground(tmp_path, "process").executor.start()
+
+
+async def test_no_descriptors_leak(ground: Ground) -> None:
+    await ground.output("echo x > %s", OUT)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        await ground.output("echo y > %s", OUT)
+        await ground.run(command("exit 1"))
+    # A directory that was set aside has its lock open.
+    assert len(os.listdir("/proc/self/fd")) <= before + 1
+
+
+CRASH = """
+import asyncio, sys
+from pathlib import Path
+from tests.execs import Ground, command
+
+async def main():
+    ground = Ground(Path(sys.argv[1]), "process")
+    await ground.executor.start()
+    await ground.put(command(sys.argv[2]))
+    await asyncio.sleep(0.2)
+    print("running", flush=True)
+    await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+
+
+def crash(base: Path, script: str) -> None:
+    """Start an exec in a process that is killed then."""
+    words = [sys.executable, "-c", CRASH, str(base), script]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, cwd=ROOT) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"running\n"
+        child.send_signal(signal.SIGKILL)
