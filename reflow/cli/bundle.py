@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
-
 from reflow.cli.app import App
-from reflow.cli.command import Arguments, Command, Fatal
+from reflow.cli.command import Arguments, Command
 
 _DETAILS = """\
 Bundle writes a program and all modules it uses into one file (.rfx), which runs anywhere: "reflow run",
@@ -16,33 +13,17 @@ bundle they are the defaults."""
 
 def run(app: App, arguments: Arguments) -> int:
     """Check the program and write the bundle."""
-    path, *words = arguments.words
-    extension = os.path.splitext(path)[1]
-    if extension != ".rf":
-        raise Fatal(f"extension {extension or '(none)'} not supported for bundling: want a module (.rf)")
-    _write(app, path, words, arguments["o"] or os.path.basename(path) + "x", warns=not arguments["nowarn"])
-    return 0
-
-
-def _write(app: App, path: str, words: list[str], out: str, *, warns: bool) -> None:
-    from reflow.lang.bundle import archive, make_bundle
+    from reflow.lang.bundle import write_bundle
+    from reflow.lang.module_store import default_store
     from reflow.lang.session import Session
-    from reflow.lang.source_module import SourceModule
 
-    session = Session(warn=(lambda line: app.write_error(line + "\n")) if warns else None)
-    module = session.open(path)
-    assert isinstance(module, SourceModule), f"{path} was opened as {module}"
-    module.inject(session, words)
-    data = archive(make_bundle(session.sources, module.path, words))
-    scratch = f"{out}.{os.getpid()}.part"
-    try:
-        with open(scratch, "wb") as stream:
-            stream.write(data)
-        os.replace(scratch, out)
-    except OSError:
-        with suppress(OSError):
-            os.unlink(scratch)
-        raise
+    def tell(line: str) -> None:
+        app.write_error(line + "\n")
+
+    path, *words = arguments.words
+    session = Session(warn=None if arguments["nowarn"] else tell, note=tell, store=default_store())
+    write_bundle(session, arguments["o"] or None, path, words)
+    return 0
 
 
 COMMAND = Command(

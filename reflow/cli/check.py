@@ -15,12 +15,13 @@ are checked, whatever is found in the first ones."""
 
 def run(app: App, arguments: Arguments) -> int:
     """Check each module; errors of one do not keep the others from being checked."""
+    from reflow.lang.module_store import default_store
     from reflow.lang.session import Session
 
     def tell(line: str) -> None:
         app.write_error(line + "\n")
 
-    session = Session(warn=tell, note=tell)
+    session = Session(warn=tell, note=tell, store=default_store())
     status = 0
     for path in arguments.words:
         try:

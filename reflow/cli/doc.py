@@ -14,12 +14,13 @@ modules."""
 def run(app: App, arguments: Arguments) -> int:
     """Print the documentation of a module, or the list of system modules."""
     from reflow.lang.doc import doc_text, system_modules_text
+    from reflow.lang.module_store import default_store
     from reflow.lang.session import Session
 
     if not arguments.words:
         app.write(system_modules_text())
         return 0
-    app.write(doc_text(Session().open(arguments.words[0])))
+    app.write(doc_text(Session(store=default_store()).open(arguments.words[0])))
     return 0
 
 

@@ -13,10 +13,11 @@ parameters, as for "reflow run"."""
 
 def run(app: App, arguments: Arguments) -> int:
     """Instantiate the program and print its images; wrong parameters are wrong usage here."""
+    from reflow.lang.module_store import default_store
     from reflow.lang.program import UsageError, instantiate
     from reflow.lang.session import Session
 
-    session = Session()
+    session = Session(store=default_store())
     try:
         instantiate(arguments.words[0], arguments.words[1:], session)
     except UsageError as err:

@@ -13,8 +13,8 @@ from reflow.runtime.request import RunRequest
 
 if TYPE_CHECKING:
     from reflow.lang.program import Program
+    from reflow.runtime.outcome import RunOutcome
     from reflow.runtime.report import Failure
-    from reflow.runtime.runner import RunOutcome
 
 _STDERR_LINES = 20
 _STDERR_BYTES = 8 << 10
@@ -23,7 +23,7 @@ _MORE_FAILURES = 10
 
 def finish_run(app: App, request: RunRequest, outcome: RunOutcome, wall_s: float) -> int:
     """Print the end of a run; return the exit status."""
-    from reflow.runtime.runner import exit_status
+    from reflow.runtime.outcome import exit_status
 
     if request.wants_json:
         error = None if outcome.error is None else error_object(outcome.error, _position(outcome))
@@ -43,10 +43,10 @@ def finish_run(app: App, request: RunRequest, outcome: RunOutcome, wall_s: float
 
 def finish_immediate(app: App, request: RunRequest, program: Program, started_s: float) -> int:
     """Place and print a value that needed nothing to be run."""
-    from reflow.runtime.immediate import place_value
-
     if request.out:
-        place_value(program, request.out)
+        from reflow.runtime.placing import place_immediate
+
+        place_immediate(program, request.out)
     if not request.wants_json:
         app.print(program.text(program.main))
         return 0
@@ -57,14 +57,11 @@ def finish_immediate(app: App, request: RunRequest, program: Program, started_s:
     return 0
 
 
-def print_load_failure(app: App, error: BaseException, wall_s: float) -> None:
-    """Print the object for a program that could not be loaded."""
-    position = None
-    if isinstance(error, ProgramError):
-        position = _program_position(error)
-    print_object(
-        app, run=None, result=None, counts=(0, 0, 0), wall_s=wall_s, error=error_object(error, position)
-    )
+def print_failure(app: App, error: BaseException, wall_s: float) -> None:
+    """Print the object for a program that could not be loaded, or a run that could not begin."""
+    position = _program_position(error) if isinstance(error, ProgramError) else None
+    row = error_object(error, position)
+    print_object(app, run=None, result=None, counts=(0, 0, 0), wall_s=wall_s, error=row)
 
 
 def print_object(
@@ -91,10 +88,21 @@ def print_object(
 
 
 def error_object(error: BaseException, position: str | None) -> dict[str, Any]:
-    """The error as -json prints it."""
-    kind = kind_of(error).value if isinstance(error, ReflowError) else "Eval"
+    """The error as -json prints it; ``kind`` is one of those that errors are stored with."""
     message = error.text(": ") if isinstance(error, ReflowError) else str(error)
-    return {"kind": kind, "message": _clean(message), "position": position}
+    if isinstance(error, KeyboardInterrupt):
+        message = "interrupted"
+    return {"kind": _kind(error).value, "message": _clean(message), "position": position}
+
+
+def _kind(error: BaseException) -> Kind:
+    if isinstance(error, ReflowError):
+        return kind_of(error)
+    if isinstance(error, ProgramError):
+        return Kind.EVAL
+    if isinstance(error, KeyboardInterrupt):
+        return Kind.CANCELED
+    return Kind.OTHER if isinstance(error, OSError) else Kind.INVALID
 
 
 def _clean(text: str) -> str:

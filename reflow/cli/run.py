@@ -79,15 +79,19 @@ def run(app: App, arguments: Arguments) -> int:
     """Load the program; print an immediate Main, or make a run."""
     request = make_request(arguments)
     started_s = time.monotonic()
-    session = make_session(app)
     try:
-        program = load(app, request, session)
-    except Exception as err:
+        return _run(app, request, started_s)
+    except (Exception, KeyboardInterrupt) as err:
         if request.wants_json:
-            from reflow.cli.outcome import print_load_failure
+            from reflow.cli.outcome import print_failure
 
-            print_load_failure(app, err, time.monotonic() - started_s)
+            print_failure(app, err, time.monotonic() - started_s)
         raise
+
+
+def _run(app: App, request: RunRequest, started_s: float) -> int:
+    session = make_session(app)
+    program = load(app, request, session)
     if program.is_immediate:
         return _show_immediate(app, request, program, started_s)
     from reflow.cli.running import run_program
@@ -97,12 +101,13 @@ def run(app: App, arguments: Arguments) -> int:
 
 def make_session(app: App) -> Session:
     """A session that tells what the program traces, on stderr."""
+    from reflow.lang.module_store import default_store
     from reflow.lang.session import Session
 
     def tell(line: str) -> None:
         app.write_error(line + "\n")
 
-    return Session(note=tell, trace=tell)
+    return Session(note=tell, trace=tell, store=default_store())
 
 
 def load(app: App, request: RunRequest, session: Session) -> Program:

@@ -11,6 +11,7 @@
   have passed.
 * ``<localdir>/logs/<1 hex>/<hex>.stdout`` and ``….stderr``, named by the exec's id, have its output, while it
   runs and afterwards, where there is any. An exec that is put again under its id replaces them.
+* ``<localdir>/spare/…`` are directories that the next execs will have, and what is being deleted.
 * Exit codes become errors in one table (`outcome`), gauges are sampled from /proc and cgroup files
   (`profile`).
 

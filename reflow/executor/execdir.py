@@ -16,6 +16,7 @@ FAILED = "failed"
 """The file that says why a directory is kept."""
 
 _LOCK = "lock"
+_FEW_FILES = 64
 _SKELETON = ("arg", "return")
 """Directories that a recycled directory keeps, empty; ``arg/0`` as well."""
 
@@ -29,25 +30,21 @@ class ExecDir:
         self.path = path
         self._lock_fd = lock_fd
 
-    def remove(self, limit: int = 0) -> bool:
-        """Delete the directory and let go of the lock.
-
-        With ``limit``, False when it has more entries than that: then call again, from a thread.
-        """
-        if not _Remover(limit).contents(self.path, keep=(_LOCK,)):
-            return False
+    def remove(self) -> None:
+        """Delete the directory and let go of the lock. Blocks."""
+        _Remover().contents(self.path, keep=(_LOCK,))
         with contextlib.suppress(OSError):
             os.unlink(f"{self.path}/{_LOCK}")
             os.rmdir(self.path)
         self.release()
-        return True
 
-    def empty(self, limit: int) -> bool:
-        """Delete what is in the directory, but for the skeleton that every exec needs.
+    def empty(self, discard: Callable[[str], bool]) -> bool:
+        """Take out what is in the directory, but for the skeleton that every exec needs.
 
-        False when that is too much for now or cannot be done: then the directory is no good for another exec.
+        ``discard`` moves a directory out of the way, to be deleted later. False when there is much to delete,
+        or when the skeleton is damaged: then the directory is no good for another exec.
         """
-        remover = _Remover(limit)
+        remover = _Remover(discard, _FEW_FILES)
         try:
             if os.stat(f"{self.path}/{_LOCK}").st_ino != os.fstat(self._lock_fd).st_ino:
                 return False
@@ -95,7 +92,7 @@ def acquire(path: str) -> ExecDir | None:
         if lock_fd < 0:
             continue  # its owner removed it meanwhile
         if not is_fresh:
-            _Remover(0).contents(path, keep=(_LOCK,))
+            _Remover().contents(path, keep=(_LOCK,))
         return ExecDir(path, lock_fd)
 
 
@@ -120,14 +117,18 @@ def remove_tree(path: str) -> None:
 
     What cannot be deleted stays, and is tried again when an executor starts.
     """
-    _Remover(0).tree(path)
+    _Remover().tree(path)
 
 
 class _Remover:
-    """Deletes trees; with ``limit``, stops when it has met more entries than that."""
+    """Deletes trees; with ``limit``, stops when it has met more entries than that.
 
-    def __init__(self, limit: int) -> None:
+    ``discard`` is asked to move directories out of the way, and what it cannot move is deleted here.
+    """
+
+    def __init__(self, discard: Callable[[str], bool] | None = None, limit: int = 0) -> None:
         self.has_failed = False
+        self._discard = discard
         self._limit = limit
         self._met = 0
 
@@ -148,6 +149,8 @@ class _Remover:
                 return False
             if not entry.is_dir(follow_symlinks=False):
                 self._remove(os.unlink, entry.path)
+            elif self._discard is not None and self._discard(entry.path):
+                continue
             elif not self.tree(entry.path):
                 return False
         return True

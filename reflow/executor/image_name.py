@@ -8,7 +8,7 @@ from typing import NamedTuple
 HUB = "index.docker.io"
 """What the resolved names of Docker Hub's images begin with."""
 
-_REPOSITORY = re.compile(r"[a-z0-9][a-z0-9._/-]*")
+_REPOSITORY = re.compile(r"[a-z0-9]([a-z0-9._/-]*[a-z0-9])?")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 

@@ -89,7 +89,9 @@ class ImageDigests:
             rows: Any = json.loads(self._path.read_bytes())
         except (OSError, ValueError):
             return {}
-        return rows if isinstance(rows, dict) else {}
+        if not isinstance(rows, dict):
+            return {}
+        return {name: row for name, row in rows.items() if isinstance(row, dict)}
 
     def _remember(self, key: str, resolved: str, manifest: Manifest) -> None:
         """Add two rows to the file: name -> digest, and digest -> id of the image."""

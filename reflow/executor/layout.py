@@ -13,6 +13,7 @@ import re
 import stat
 import tempfile
 import time
+from collections import deque
 from collections.abc import Iterator
 
 from reflow.core.digest import Digest
@@ -20,7 +21,7 @@ from reflow.core.errors import Kind, ReflowError
 from reflow.core.execconfig import ExecConfig, InputArg, OutputArg
 from reflow.disk.filesystem import translate_error
 from reflow.executor import execdir
-from reflow.executor.execdir import FAILED, ExecDir
+from reflow.executor.execdir import FAILED, ExecDir, remove_tree
 
 KEEP_FAILED_S = 14 * 86400
 """A failed exec's directory goes when it is older than this, and an executor starts."""
@@ -64,8 +65,10 @@ class Layout:
     def __init__(self, localdir: str) -> None:
         self.localdir = os.path.abspath(localdir)
         self.root = self.localdir
+        self._own: ExecDir | None = None
         self._spare: list[ExecDir] = []
-        self._spares = itertools.count()
+        self._trash: deque[str] = deque()
+        self._numbers = itertools.count()
 
     def prepare(self) -> None:
         """Make the directories. Raises when they cannot be made."""
@@ -75,6 +78,8 @@ class Layout:
             os.makedirs(f"{self.localdir}/spare", exist_ok=True)
             if not _PLAIN.fullmatch(self.localdir):
                 self.root = _plain_link(self.localdir)
+            if self._own is None:
+                self._own = execdir.acquire(f"{self.root}/spare/{os.getpid()}-{os.urandom(4).hex()}")
         except OSError as err:
             raise os_error("executor", self.localdir, err) from err
 
@@ -91,21 +96,52 @@ class Layout:
             self._spare.append(directory)
         return execdir.acquire(path)
 
-    def leave(self, directory: ExecDir, limit: int) -> bool:
-        """Give back the directory of an exec that has ended; False when it has more than ``limit`` entries.
+    def leave(self, directory: ExecDir) -> None:
+        """Give back the directory of an exec that has ended: nothing is left at its path.
 
-        It is emptied and set aside for the next exec: that costs less than making and deleting directories.
+        It is emptied and set aside for the next exec, and what was in it is deleted by `sweep`: making and
+        deleting directories can take milliseconds each.
         """
-        name = f"{self.root}/spare/{os.getpid()}-{id(self)}-{next(self._spares)}"
-        if len(self._spare) < _MAX_SPARE and directory.empty(limit) and directory.move(name):
+        has_room = len(self._spare) < _MAX_SPARE
+        if has_room and directory.empty(self._discard) and directory.move(self._new_name("spare")):
             self._spare.append(directory)
-            return True
-        return directory.remove(limit)
+        elif self._discard(directory.path):
+            directory.release()
+        else:
+            directory.remove()
+
+    @property
+    def has_trash(self) -> bool:
+        """Whether there is something for `sweep` to do."""
+        return bool(self._trash)
+
+    def sweep(self) -> None:
+        """Delete what was moved out of the way. Blocks; may be called from a thread."""
+        while self._trash:
+            remove_tree(self._trash.popleft())
 
     def close(self) -> None:
-        """Delete the directories that were set aside."""
-        while self._spare:
-            self._spare.pop().remove()
+        """Delete what was set aside. Blocks."""
+        for directory in self._spare:
+            directory.release()
+        self._spare.clear()
+        self._trash.clear()
+        if self._own is not None:
+            self._own.remove()
+            self._own = None
+
+    def _discard(self, path: str) -> bool:
+        trash = self._new_name("trash")
+        try:
+            os.rename(path, trash)
+        except OSError:
+            return False
+        self._trash.append(trash)
+        return True
+
+    def _new_name(self, sort: str) -> str:
+        assert self._own is not None, "not prepared"
+        return f"{self._own.path}/{sort}-{next(self._numbers)}"
 
     def leftovers(self) -> Iterator[ExecDir]:
         """Lock and yield each directory whose owner is dead; those of failed execs only when they are old."""

@@ -66,6 +66,7 @@ class LocalExecutor(abc.ABC):
         self._tasks: set[asyncio.Task[None]] = set()
         self._ticker: asyncio.TimerHandle | None = None
         self._same_device = True
+        self._is_sweeping = False
 
     @property
     @abc.abstractmethod
@@ -339,8 +340,17 @@ class LocalExecutor(abc.ABC):
             await self._files(directory.keep, str(error), command)
             return
         self.layout.end_logs(running.id)
-        if not self.layout.leave(directory, _SMALL_COUNT):
-            await self._files(directory.remove)
+        self.layout.leave(directory)
+        if self.layout.has_trash and not self._is_sweeping:
+            self._is_sweeping = True
+            self._own(self._sweep())
+
+    async def _sweep(self) -> None:
+        """Delete, off the way of execs, what they left behind."""
+        try:
+            await self._files(self.layout.sweep)
+        finally:
+            self._is_sweeping = False
 
     # Small things.
 

@@ -134,9 +134,15 @@ class _Staging:
 
     def _parent(self, target: str) -> None:
         parent = os.path.dirname(target)
-        if parent not in self._made:
+        if parent in self._made:
+            return
+        self._made.add(parent)
+        try:
+            os.mkdir(parent)
+        except FileExistsError:
+            pass
+        except FileNotFoundError:
             os.makedirs(parent, exist_ok=True)
-            self._made.add(parent)
 
     def _users_file(self, source: str, target: str, place: str) -> None:
         if os.stat(source).st_size <= COPY_LIMIT_BYTES:

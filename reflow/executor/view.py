@@ -105,6 +105,7 @@ class View:
                 return Place(candidate, target, os.stat(target), True)
             pending += [word for word in reversed(target.split("/")) if word]
             current = "" if target.startswith("/") else current
+            place = None
         if place is None:
             place = self._at(current or "/", False)
         if place is None:

@@ -1,192 +1,250 @@
-"""Which values the cases of a switch leave over, as sets of patterns.
+"""Which values the cases of a switch leave over.
 
-A set is a list of patterns; identifiers and ``_`` stand for every value. The values not yet handled begin as
-``[_]``; each case is unreachable when it meets none of them, and takes its own away.
+A space is a set of values, described as a pattern without names; None is every value. What is not yet handled
+begins as every value; a case is unreachable when it meets nothing of that, and takes its own away. Spaces are
+compared by value, and those inside of others are dropped, so that sets stay small.
 
 Source: syntax/switch.go, checkCases, Complement, IntersectOne
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, TypeAlias, cast
 
-from reflow.lang.source import NO_POS
-from reflow.lang.syntax import (
-    IdentPattern,
-    IgnorePattern,
-    ListPattern,
-    Pattern,
-    StructPattern,
-    TuplePattern,
-    VariantPattern,
-)
+from reflow.lang.syntax import ListPattern, Pattern, StructPattern, TuplePattern, VariantPattern
 from reflow.lang.types import FieldsType, ListType, SumType, TupleType, Type
 
-ANYTHING = IgnorePattern(NO_POS)
-
-_WILD = (IgnorePattern, IdentPattern)
+Space: TypeAlias = "TupleSpace | ListSpace | StructSpace | VariantSpace | None"
 
 
-def is_met(unhandled: Sequence[Pattern], pattern: Pattern) -> bool:
-    """Tell whether a pattern matches any of the values that a set stands for."""
-    return any(intersection(pattern, each) is not None for each in unhandled)
+class TupleSpace(NamedTuple):
+    """Tuples whose elements lie in spaces."""
+
+    items: tuple[Space, ...]
 
 
-def without(unhandled: Sequence[Pattern], pattern: Pattern, type: Type) -> list[Pattern]:
-    """The set without the values that a pattern of the given type matches."""
-    rest = complement(pattern, type)
-    left: list[Pattern] = []
-    for each in unhandled:
-        if _is_other_variant(each, pattern):
-            left.append(each)
-            continue
-        met = [intersection(each, other) for other in rest]
-        left += [one for one in met if one is not None]
-    return left
+class ListSpace(NamedTuple):
+    """Lists whose first elements lie in spaces; ``goes_on`` if they may be longer."""
+
+    items: tuple[Space, ...]
+    goes_on: bool
 
 
-def _is_other_variant(one: Pattern, two: Pattern) -> bool:
-    """Patterns of two tags have nothing in common; this keeps switches over many tags fast."""
-    return isinstance(one, VariantPattern) and isinstance(two, VariantPattern) and one.tag != two.tag
+class StructSpace(NamedTuple):
+    """Structs, some of whose fields lie in spaces; sorted by name."""
+
+    fields: tuple[tuple[str, Space], ...]
 
 
-# --------------------------------------------------------------------------------------- complement
+class VariantSpace(NamedTuple):
+    """Variants of one tag; ``element`` is None too when the variant has none."""
+
+    tag: str
+    element: Space
 
 
-def complement(pattern: Pattern, type: Type) -> list[Pattern]:
-    """What a pattern does not match, of all values of a type."""
-    match pattern, type:
-        case TuplePattern(items=items), TupleType(fields=fields):
-            return _tuple_complement(items, [each.type for each in fields])
-        case ListPattern(), ListType():
-            return _list_complement(pattern, type)
-        case StructPattern(), FieldsType():
-            return _struct_complement(dict(pattern.fields), type)
-        case VariantPattern(), SumType():
-            return _variant_complement(pattern, type)
-        case _:
-            return []
-
-
-def _only(index: int, pattern: Pattern, size: int) -> tuple[Pattern, ...]:
-    return (ANYTHING,) * index + (pattern,) + (ANYTHING,) * (size - index - 1)
-
-
-def _tuple_complement(items: Sequence[Pattern], types: Sequence[Type]) -> list[Pattern]:
-    return [
-        TuplePattern(NO_POS, _only(index, rest, len(items)))
-        for index, item in enumerate(items)
-        for rest in complement(item, types[index])
-    ]
-
-
-def _list_complement(pattern: ListPattern, type: ListType) -> list[Pattern]:
-    size = len(pattern.items)
-    rest: list[Pattern] = [ListPattern(NO_POS, (ANYTHING,) * shorter, None) for shorter in range(size)]
-    for index, item in enumerate(pattern.items):
-        # The original leaves the tail out here: longer lists with such an element count as handled.
-        rest += [
-            ListPattern(NO_POS, _only(index, each, size), None) for each in complement(item, type.element)
-        ]
-    if pattern.tail is None:
-        rest.append(ListPattern(NO_POS, (ANYTHING,) * (size + 1), ANYTHING))
-    else:
-        tails = complement(pattern.tail, type)
-        rest += [ListPattern(NO_POS, (ANYTHING,) * size, each) for each in tails]
-    return rest
-
-
-def _struct_complement(items: dict[str, Pattern], type: FieldsType) -> list[Pattern]:
-    return [
-        StructPattern(NO_POS, ((field.name, rest),))
-        for field in type.fields
-        if field.name in items
-        for rest in complement(items[field.name], field.type)
-    ]
-
-
-def _variant_complement(pattern: VariantPattern, type: SumType) -> list[Pattern]:
-    rest: list[Pattern] = []
-    own = type.variant(pattern.tag)
-    if pattern.element is not None and own is not None and own.element is not None:
-        elements = complement(pattern.element, own.element)
-        rest += [VariantPattern(NO_POS, pattern.tag, each) for each in elements]
-    for variant in type.variants:
-        if variant.tag != pattern.tag:
-            element = None if variant.element is None else ANYTHING
-            rest.append(VariantPattern(NO_POS, variant.tag, element))
-    return rest
-
-
-# ------------------------------------------------------------------------------------- intersection
-
-
-def intersection(one: Pattern, two: Pattern) -> Pattern | None:
-    """What both patterns match; None when that is nothing."""
-    if isinstance(one, _WILD):
-        return two
-    if isinstance(two, _WILD):
-        return one
-    match one, two:
-        case TuplePattern(), TuplePattern():
-            items = _pairwise(one.items, two.items)
-            return None if items is None else TuplePattern(NO_POS, items)
-        case ListPattern(), ListPattern():
-            return _list_intersection(one, two)
-        case StructPattern(), StructPattern():
-            return _struct_intersection(dict(one.fields), dict(two.fields))
-        case VariantPattern(), VariantPattern():
-            return _variant_intersection(one, two)
+def space_of(pattern: Pattern) -> Space:
+    """What a pattern matches."""
+    match pattern:
+        case TuplePattern(items=items):
+            return TupleSpace(tuple([space_of(each) for each in items]))
+        case ListPattern():
+            items, goes_on = _flattened(pattern)
+            return ListSpace(tuple([space_of(each) for each in items]), goes_on)
+        case StructPattern(fields=fields):
+            return _struct({name: space_of(each) for name, each in fields})
+        case VariantPattern(tag=tag, element=element):
+            return VariantSpace(tag, None if element is None else space_of(element))
         case _:
             return None
 
 
-def _pairwise(ours: Sequence[Pattern], theirs: Sequence[Pattern]) -> tuple[Pattern, ...] | None:
-    items = []
-    for one, two in zip(ours, theirs, strict=False):
-        both = intersection(one, two)
-        if both is None:
-            return None
-        items.append(both)
-    return tuple(items)
-
-
-def _list_intersection(one: ListPattern, two: ListPattern) -> Pattern | None:
-    (short, short_goes_on), (long, long_goes_on) = sorted(
-        [_flattened(one), _flattened(two)], key=lambda each: len(each[0])
-    )
-    if len(long) > len(short) and not short_goes_on:
-        return None
-    items = _pairwise(short, long)
-    if items is None:
-        return None
-    tail = ANYTHING if short_goes_on and long_goes_on else None
-    return ListPattern(NO_POS, (*items, *long[len(short) :]), tail)
-
-
-def _flattened(pattern: ListPattern) -> tuple[list[Pattern], bool]:
+def _flattened(pattern: ListPattern) -> tuple[tuple[Pattern, ...], bool]:
     """The elements of a pattern and of the patterns in its tail, and whether longer lists match."""
-    items = list(pattern.items)
+    items = pattern.items
     while isinstance(pattern.tail, ListPattern):
         pattern = pattern.tail
         items += pattern.items
     return items, pattern.tail is not None
 
 
-def _struct_intersection(ours: dict[str, Pattern], theirs: dict[str, Pattern]) -> Pattern | None:
-    fields = dict(ours)
-    for name, pattern in theirs.items():
-        both = intersection(ours.get(name, ANYTHING), pattern)
-        if both is None:
+def _struct(fields: Mapping[str, Space]) -> Space:
+    bound = sorted([name for name, space in fields.items() if space is not None])
+    return StructSpace(tuple([(name, fields[name]) for name in bound])) if bound else None
+
+
+def space_text(space: Space, type: Type) -> str:
+    """A space of values of a type as a pattern that matches it."""
+    match space, type:
+        case TupleSpace(items=items), TupleType(fields=fields):
+            words = [space_text(item, field.type) for item, field in zip(items, fields, strict=True)]
+            return f"({', '.join(words)})"
+        case ListSpace(items=items, goes_on=goes_on), ListType(element=element):
+            words = [space_text(each, element) for each in items]
+            return f"[{', '.join(words + ['...'] * goes_on)}]"
+        case StructSpace(fields=parts), FieldsType():
+            shown = [f"{name}: {space_text(each, type.by_name[name])}" for name, each in parts]
+            return "{" + ", ".join(shown) + "}"
+        case VariantSpace(tag=tag, element=inner), SumType():
+            variant = type.variant(tag)
+            within = None if variant is None else variant.element
+            return f"#{tag}" if within is None else f"#{tag}({space_text(inner, within)})"
+        case _:
+            return "_"
+
+
+# ------------------------------------------------------------------------------------ sets of spaces
+
+
+def is_met(unhandled: Iterable[Space], space: Space) -> bool:
+    """Tell whether a space has values in common with any of some."""
+    return any(intersection(space, each) is not NOTHING for each in unhandled)
+
+
+def without(unhandled: Sequence[Space], pattern: Pattern, type: Type) -> list[Space]:
+    """The spaces without the values that a pattern of the given type matches."""
+    rest = complement(pattern, type)
+    tag = pattern.tag if isinstance(pattern, VariantPattern) else None
+    left: list[Space] = []
+    for each in unhandled:
+        is_apart = tag is not None and isinstance(each, VariantSpace) and each.tag != tag
+        if is_apart or any(_covers(other, each) for other in rest):
+            left.append(each)
+        else:
+            met = [intersection(each, other) for other in rest]
+            left += [one for one in met if one is not NOTHING]
+    return _largest(left)
+
+
+def _largest(spaces: Iterable[Space]) -> list[Space]:
+    """The spaces that are not inside another of them. Those of two tags are never compared."""
+    by_tag: dict[str, list[Space]] = {}
+    for space in dict.fromkeys(spaces):
+        kept = by_tag.setdefault(space.tag if isinstance(space, VariantSpace) else "", [])
+        if not any(_covers(each, space) for each in kept):
+            kept[:] = [each for each in kept if not _covers(space, each)]
+            kept.append(space)
+    return [each for kept in by_tag.values() for each in kept]
+
+
+def _covers(one: Space, two: Space) -> bool:
+    """Tell whether the first space holds all values of the second."""
+    return one is None or (two is not None and intersection(one, two) == two)
+
+
+# --------------------------------------------------------------------------------------- complement
+
+
+def complement(pattern: Pattern, type: Type) -> list[Space]:
+    """What a pattern does not match, of all values of a type."""
+    match pattern, type:
+        case TuplePattern(items=items), TupleType(fields=fields):
+            return [
+                TupleSpace(_only(index, rest, len(items)))
+                for index, item in enumerate(items)
+                for rest in complement(item, fields[index].type)
+            ]
+        case ListPattern(), ListType():
+            return _list_complement(pattern, type)
+        case StructPattern(), FieldsType():
+            named = dict(pattern.fields)
+            return [
+                _struct({field.name: rest})
+                for field in type.fields
+                if field.name in named
+                for rest in complement(named[field.name], field.type)
+            ]
+        case VariantPattern(), SumType():
+            return _variant_complement(pattern, type)
+        case _:
+            return []
+
+
+def _only(index: int, space: Space, size: int) -> tuple[Space, ...]:
+    return (None,) * index + (space,) + (None,) * (size - index - 1)
+
+
+def _list_complement(pattern: ListPattern, type: ListType) -> list[Space]:
+    size = len(pattern.items)
+    rest: list[Space] = [ListSpace((None,) * shorter, False) for shorter in range(size)]
+    for index, item in enumerate(pattern.items):
+        # The original leaves the tail out here: longer lists with such an element count as handled.
+        rest += [ListSpace(_only(index, each, size), False) for each in complement(item, type.element)]
+    if pattern.tail is None:
+        rest.append(ListSpace((None,) * (size + 1), True))
+    else:
+        for each in complement(pattern.tail, type):
+            assert isinstance(each, ListSpace)
+            rest.append(ListSpace((None,) * size + each.items, each.goes_on))
+    return rest
+
+
+def _variant_complement(pattern: VariantPattern, type: SumType) -> list[Space]:
+    rest: list[Space] = []
+    own = type.variant(pattern.tag)
+    if pattern.element is not None and own is not None and own.element is not None:
+        rest += [VariantSpace(pattern.tag, each) for each in complement(pattern.element, own.element)]
+    rest += [VariantSpace(each.tag, None) for each in type.variants if each.tag != pattern.tag]
+    return rest
+
+
+# ------------------------------------------------------------------------------------- intersection
+
+
+class _Nothing:
+    """The space of no values."""
+
+
+NOTHING = cast("Space", _Nothing())
+
+
+def intersection(one: Space, two: Space) -> Space:
+    """What two spaces have in common; NOTHING when that is nothing."""
+    if one is None or one is two:
+        return two
+    if two is None:
+        return one
+    match one, two:
+        case TupleSpace(), TupleSpace():
+            items = _pairwise(one.items, two.items)
+            return NOTHING if items is None else TupleSpace(items)
+        case ListSpace(), ListSpace():
+            return _list_intersection(one, two)
+        case StructSpace(), StructSpace():
+            return _struct_intersection(dict(one.fields), dict(two.fields))
+        case VariantSpace(), VariantSpace() if one.tag == two.tag:
+            element = intersection(one.element, two.element)
+            return NOTHING if element is NOTHING else VariantSpace(one.tag, element)
+        case _:
+            return NOTHING
+
+
+def _pairwise(ours: Sequence[Space], theirs: Sequence[Space]) -> tuple[Space, ...] | None:
+    items = []
+    for one, two in zip(ours, theirs, strict=False):
+        both = intersection(one, two)
+        if both is NOTHING:
             return None
+        items.append(both)
+    return tuple(items)
+
+
+def _list_intersection(one: ListSpace, two: ListSpace) -> Space:
+    short, long = (one, two) if len(one.items) <= len(two.items) else (two, one)
+    if len(long.items) > len(short.items) and not short.goes_on:
+        return NOTHING
+    items = _pairwise(short.items, long.items)
+    if items is None:
+        return NOTHING
+    return ListSpace(items + long.items[len(short.items) :], short.goes_on and long.goes_on)
+
+
+def _struct_intersection(ours: dict[str, Space], theirs: dict[str, Space]) -> Space:
+    fields = dict(ours)
+    for name, space in theirs.items():
+        both = intersection(ours.get(name), space)
+        if both is NOTHING:
+            return NOTHING
         fields[name] = both
-    return StructPattern(NO_POS, tuple(fields.items()))
-
-
-def _variant_intersection(one: VariantPattern, two: VariantPattern) -> Pattern | None:
-    if one.tag != two.tag:
-        return None
-    if one.element is None or two.element is None:
-        return VariantPattern(NO_POS, one.tag, None)
-    element = intersection(one.element, two.element)
-    return None if element is None else VariantPattern(NO_POS, one.tag, element)
+    return _struct(fields)

@@ -53,7 +53,8 @@ def _opened(check: Checker, name: str) -> Module | ErrorType:
     try:
         return check.opener.open(name, check.directory)
     except (SourceError, ReflowError) as error:
-        return ErrorType(f"failed to open module {name}: {error}")
+        hint = hints.inside_module(error) if isinstance(error, SourceError) else ""
+        return ErrorType(f"failed to open module {name}: {error}", hint=hint)
 
 
 def argument_error(module: Module, args: Mapping[str, Type]) -> ErrorType | None:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reflow.lang.case_space import ANYTHING, is_met, without
+from reflow.lang.case_space import Space, is_met, space_of, space_text, without
 from reflow.lang.check_pattern import pattern_text
 from reflow.lang.checker import Checker, error_text
 from reflow.lang.constness import swizzled
 from reflow.lang.diagnostic import Diagnostic
 from reflow.lang.source import Pos
-from reflow.lang.syntax import Case, Expr, Pattern, Switch
+from reflow.lang.syntax import Case, Expr, Switch
 from reflow.lang.tenv import Symbol, Use
 from reflow.lang.types import CAN_CONST, NOT_CONST, ErrorType, Type
 from reflow.lang.unify import unify
@@ -50,14 +50,14 @@ def _check_cases(check: Checker, expr: Switch, scrutinee: Type, scopes: list[lis
 def case_errors(type: Type, pos: Pos, cases: Sequence[Case]) -> list[Diagnostic]:
     """What is wrong with the cases as a whole: values that none matches, cases that match nothing."""
     unreachable = []
-    unhandled: list[Pattern] = [ANYTHING]
+    unhandled: list[Space] = [None]
     for case in cases:
-        if not is_met(unhandled, case.pattern):
+        if not is_met(unhandled, space_of(case.pattern)):
             hint = "the cases above match all that it would"
             text = f"case is unreachable: {pattern_text(case.pattern)}"
             unreachable.append(Diagnostic(case.pos, text, hint))
         unhandled = without(unhandled, case.pattern, type)
     if not unhandled:
         return unreachable
-    hint = f"not matched: {pattern_text(unhandled[0])}"
+    hint = f"not matched: {space_text(unhandled[0], type)}"
     return [Diagnostic(pos, "case patterns are not exhaustive", hint), *unreachable]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
+from reflow.lang.diagnostic import SourceError, caret_lines
 from reflow.lang.source import Pos
 from reflow.lang.tenv import TypeEnv
 from reflow.lang.types import FuncType, ListType, MapType, StructType, SumType, TupleType, Type
@@ -29,7 +30,7 @@ BUILTIN_CALLS: Mapping[str, str] = {
 }
 
 _SHOWN_NAMES = 8
-_MOST_COMPARED = 300
+_MOST_COMPARED = 100
 
 # ------------------------------------------------------------------------------------------- names
 
@@ -227,3 +228,13 @@ def argument(got: Type, want: Type) -> str:
     if isinstance(got, ListType | MapType) and "bottom" in str(got):
         return f"state the type of what is empty: val empty {want} = {'[]' if got.kind == 'list' else '[:]'}"
     return mismatch(got, want)
+
+
+def inside_module(error: SourceError) -> str:
+    """For a module that has errors: the line of the first, as it stands there, with its own hint."""
+    first = error.diagnostics[0]
+    lines = [] if first.pos is None else caret_lines(first.pos)
+    if first.pos is None or not lines:
+        return ""
+    more = [f"  {first.hint}"] if first.hint else []
+    return "\n".join([f"in {first.pos.source.name}", *lines, *more])

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from reflow.core.errors import Kind, ReflowError
 from reflow.flow.node import Flow
 from reflow.lang.diagnostic import EvalError
-from reflow.lang.flags import UsageError, parse_flags
+from reflow.lang.flags import ModuleFlags, UsageError, parse_flags
 from reflow.lang.force import force
 from reflow.lang.module import Module
 from reflow.lang.print_value import show
@@ -96,10 +96,7 @@ def instantiate(
     """
     with _deep_and_quick(path):
         module = session.open(path)
-    if not isinstance(module, SourceModule):
-        raise ReflowError(Kind.OTHER, cause=f"{path} is a system module, no program")
-    with _deep_and_quick(path):
-        flags = module.flags(session)
+        flags = module.flags(session) if isinstance(module, SourceModule) else ModuleFlags(())
         parse_flags(flags, path, argv)
         return module, module.make(session, flags.values()), flags.texts()
 

@@ -1,9 +1,9 @@
 """Checked trees as bytes, and back.
 
-A tree becomes nested lists and tuples of numbers and texts, which ``marshal`` writes quickly. The body of each
-outermost function is written by itself and read when the function is called first (or named by its digest):
-most functions of a large module are not. Types stand in a table and are made when something has them. Modules
-that a tree makes are not part of it: they are given when it is read.
+A tree becomes nested lists and tuples of numbers and texts, which ``marshal`` writes quickly. The body of
+each outermost function is written by itself and read when the function is called first (or named by its
+digest): most functions of a large module are not. Types stand in a table and are made when they are needed.
+Modules that a tree makes are not part of it: they are given when it is read.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _TYPE_GETTERS = {each: attrgetter(*each._copied) for each in _TYPE_CLASSES}
 def encode(tree: syntax.Module, info: ModuleInfo, modules: Sequence[Module]) -> bytes:
     """The bytes of a module whose ``make`` expressions have these modules.
 
-    Raises CodecError, ValueError or RecursionError for what cannot be written, such as a tree that is too deep.
+    Raises CodecError, ValueError or RecursionError for what cannot be written, such as a tree too deep.
     """
     return _Encoder(modules).module(tree, info)
 
@@ -89,6 +89,7 @@ class _Encoder:
         return [_TYPE, self._type(item)] if isinstance(item, Type) else self._other(item, kind)
 
     def _node(self, item: Any, kind: type) -> list[Any]:
+        values: Sequence[Any]
         try:
             values = _GETTERS[kind](item)
         except (AttributeError, KeyError):

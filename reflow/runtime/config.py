@@ -171,7 +171,7 @@ def _read(path: str, *, is_required: bool) -> dict[str, Any]:
     try:
         with open(path, encoding="utf-8") as stream:
             text = stream.read()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         if is_required:
             raise ConfigError(f"config {path}: no such file or directory") from None
         return {}

@@ -33,10 +33,14 @@ class Clock:
 
 
 class RunLog:
-    """The log file of a run: every message of every level, with date and level."""
+    """The log file of a run: every message of every level, with date and level.
+
+    ``trouble`` is what kept a message from being written; nothing is written afterwards.
+    """
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.trouble: OSError | None = None
         self._clock = Clock()
         self._stream: TextIO | None = open(path, "a", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
 
@@ -44,15 +48,22 @@ class RunLog:
         """Append a message; messages of interest are on disk at once."""
         if self._stream is None:
             return
-        self._stream.write(f"{self._clock.stamp()} [{_NAMES[level]}] {text}\n")
-        if level < DEBUG:
-            self._stream.flush()
+        try:
+            self._stream.write(f"{self._clock.stamp()} [{_NAMES[level]}] {text}\n")
+            if level < DEBUG:
+                self._stream.flush()
+        except OSError as err:
+            self.trouble = err
+            self.close()
 
     def close(self) -> None:
         """Write what is buffered and close the file. Messages that come later are lost."""
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            try:
+                stream.close()
+            except OSError as err:
+                self.trouble = self.trouble or err
 
 
 class Log:

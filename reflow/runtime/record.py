@@ -6,6 +6,7 @@ Trouble with the database is said once and never ends a run.
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
@@ -81,8 +82,8 @@ class Record:
             end=datetime.now(UTC),
             keepalive=None,
             error="" if error is None else error.text(": "),
-            stdout="" if inspect is None else _place(inspect.stdout, inspect.stdout_path),
-            stderr="" if inspect is None else _place(inspect.stderr, inspect.stderr_path),
+            stdout=_left(task.stdout) if inspect is None else _place(inspect.stdout, inspect.stdout_path),
+            stderr=_left(task.stderr) if inspect is None else _place(inspect.stderr, inspect.stderr_path),
             inspect=None if inspect is None else exec_inspect_to_json(inspect, with_extras=True),
         )
         self._put_task(task)
@@ -136,6 +137,11 @@ class Record:
         if not self._has_failed:
             self._has_failed = True
             self._log.error(f"this run is not recorded (reflow ps, info and logs will miss it): {error}")
+
+
+def _left(path: str) -> str:
+    """The output of an exec that did not come to its end, if it left any."""
+    return path if os.path.exists(path) else ""
 
 
 def _place(stored: Digest | None, path: str) -> str:

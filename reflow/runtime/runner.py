@@ -8,33 +8,32 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from reflow.core.assertion import AssertionKey, Assertions
 from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ProgramError, ReflowError, is_restartable, kind_of
 from reflow.core.units import format_duration, format_size
-from reflow.disk.filesystem import disk_space
 from reflow.eval import CacheMode, EvalConfig, EvalStats, Outcome
 from reflow.eval.dot import dot_text
 from reflow.eval.evaluator import Evaluator
-from reflow.repository.place import Placer
 from reflow.runtime.config import Config, ConfigError, not_supported
 from reflow.runtime.home import runs_dir
 from reflow.runtime.localcluster import LocalCluster
 from reflow.runtime.log import INFO, Log, RunLog
+from reflow.runtime.outcome import RunOutcome, as_run_error, as_set_up_error
+from reflow.runtime.placing import ResultPlacer
 from reflow.runtime.record import LIFE, Record
-from reflow.runtime.report import Failure, RunReport
+from reflow.runtime.report import RunReport
 from reflow.runtime.request import RunRequest
-from reflow.runtime.result import result_entries
 from reflow.runtime.runstate import Phase, RunFiles, RunState, StateFile
-from reflow.runtime.status import Status, elapsed_text
+from reflow.runtime.status import Status
 from reflow.runtime.stores import Stores
 from reflow.runtime.trace import RUN_PROCESS, Trace
+from reflow.runtime.watch import Watch
 from reflow.taskdb import Run
 from reflow.version import version_text
 
@@ -44,39 +43,14 @@ if TYPE_CHECKING:
 
 MAX_ATTEMPTS = 3
 RETRY_INTERVAL_S = 60.0
-TICK_S = 10.0
-KEEPALIVE_TICKS = 9
-DISK_TICKS = 6
 DRAIN_AFTER_CANCEL_S = 10.0
-LOW_DISK_SHARE = 0.05
-EXIT_FAILED, EXIT_RESTARTABLE, EXIT_EVAL = 1, 10, 11
 CACHE_MODES = {
     "off": CacheMode.OFF,
     "read": CacheMode.READ,
     "write": CacheMode.WRITE,
     "readwrite": CacheMode.READWRITE,
 }
-
-
-def exit_status(error: BaseException | None) -> int:
-    """The exit status for the error of a run."""
-    if error is None:
-        return 0
-    if isinstance(error, ProgramError) or kind_of(error) is Kind.EVAL:
-        return EXIT_EVAL
-    return EXIT_RESTARTABLE if is_restartable(error) else EXIT_FAILED
-
-
-class RunOutcome:
-    """How a run ended. ``value`` is the result, ``text`` what is printed of it, ``failures`` what failed."""
-
-    def __init__(self, id: Digest, text: str, value: Any, error: BaseException | None) -> None:
-        self.id = id
-        self.text = text
-        self.value = value
-        self.error = error
-        self.stats = EvalStats()
-        self.failures: Sequence[Failure] = ()
+_CACHE_WORDS = {"cacheread": CacheMode.READ, "cachewrite": CacheMode.WRITE}
 
 
 class Runner:
@@ -108,14 +82,13 @@ class Runner:
         self._files = RunFiles.of(runs_dir(), self.id)
         self._stores = Stores(config, local_files, checks_contents=request.checks_inputs)
         self._cluster = LocalCluster(config, request, self._stores, log)
-        self._placer = Placer(self._stores.state, lambda digest: self._stores.inputs.locate(digest)[0])
-        self._outcome = RunOutcome(self.id, "", None, None)
+        self._placer = ResultPlacer(self._stores, request.out)
+        self._outcome = RunOutcome(self.id)
         self._evaluator: Evaluator | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._warned: set[str] = set()
         self._trace = Trace(self._files.trace) if _wants_trace(config) else None
-        self._ticks = 0
-        self._started_s = time.monotonic()
+        self._watch = Watch(
+            log, self._group, self._stats, (self._stores.repository.root, self._cluster.local_dir)
+        )
 
     async def run(self) -> RunOutcome:
         """Evaluate the program; errors are in the outcome. Raises OSError when no files can be written.
@@ -128,9 +101,14 @@ class Runner:
         run_log = self._log.run_log = RunLog(self._files.log)
         try:
             await self._do(state_file)
+        except BaseException:
+            self._cluster.kill_now()
+            raise
         finally:
             self._log.run_log = None
             run_log.close()
+            if run_log.trouble is not None:
+                self._log.error(f"{run_log.path} is not complete: {run_log.trouble.strerror}")
             state_file.close()
             self._status.remove(self._group)
         return self._outcome
@@ -139,27 +117,43 @@ class Runner:
         """All phases, and what follows whatever came of them."""
         self._state.created = datetime.now(UTC)
         record = Record(self._stores.taskdb, self._log, self._run_row(), self._cluster.local_dir)
-        self._beat(record)
+        self._watch.start(record)
         try:
             self._announce()
-            if self._request.out:
-                self._placer.check_target(self._request.out)
+            self._placer.check()
             await self._cluster.choose(self._program.images)
             record.begin(self._cluster.executor_name)
             await self._hash_inputs()
             await self._phases(state_file, record)
-            await self._place_result()
+            if self._outcome.error is None:
+                await self._placer.place(self._outcome.value, self._program.main_type, self._group, self._log)
         except asyncio.CancelledError:
             _uncancel()
             self._fail(ReflowError(Kind.CANCELED, cause="interrupted"))
         except (ReflowError, ConfigError, ProgramError) as err:
             self._fail(err)
-        state_file.save(self._state)
-        await self._finish(record)
+        self._save(state_file)
+        try:
+            await self._finish(record)
+        except asyncio.CancelledError:
+            _uncancel()
+            self._fail(ReflowError(Kind.CANCELED, cause="interrupted"))
+            self._save(state_file)
+            await self._finish(record)
+
+    def _save(self, state_file: StateFile) -> None:
+        """Save the state; a full disk is no reason to stop what runs."""
+        try:
+            state_file.save(self._state)
+        except OSError as err:
+            self._log.error(f"the state of this run cannot be saved: {err}")
 
     def kill_now(self) -> None:
         """End what runs without waiting for it: for a second signal."""
         self._cluster.kill_now()
+
+    def _stats(self) -> EvalStats | None:
+        return None if self._evaluator is None else self._evaluator.stats
 
     # Before the evaluation.
 
@@ -204,7 +198,7 @@ class Runner:
     async def _phases(self, state_file: StateFile, record: Record) -> None:
         state = self._state
         while state.phase is not Phase.DONE:
-            state_file.save(state)
+            self._save(state_file)
             match state.phase:
                 case Phase.INIT:
                     state.phase = Phase.EVAL
@@ -225,7 +219,7 @@ class Runner:
             state.phase = Phase.DONE
             self._outcome.value = outcome.value
             return
-        error = _as_run_error(error)
+        error = as_run_error(error)
         state.error = error
         if is_restartable(error):
             self._log.error(f"marking run for retry after restartable error {error}")
@@ -258,6 +252,7 @@ class Runner:
             traces_flow=request.traces_flow,
         )
         evaluator = self._evaluator = Evaluator(self._eval_config(report))
+        self._log.info(self._configuration_text())
         began_s = time.monotonic()
         epoch_s = time.time()
         try:
@@ -272,7 +267,7 @@ class Runner:
             if self._trace is not None:
                 words = [self._program.path, *self._program.args]
                 self._trace.add("Run", " ".join(words), epoch_s, process=RUN_PROCESS)
-                self._trace.write()
+                self._write(self._trace.path, self._trace.content())
 
     def _eval_config(self, report: RunReport) -> EvalConfig:
         request, cluster = self._request, self._cluster
@@ -292,15 +287,24 @@ class Runner:
             current_assertions=_nothing_is_known if request.assert_policy == "exact" else None,
         )
 
+    def _configuration_text(self) -> str:
+        """What decides how this run is evaluated, in one line."""
+        mode = CACHE_MODES[self._config.cache] if self._stores.assoc is not None else CacheMode.OFF
+        flags = [word for word, bit in _CACHE_WORDS.items() if bit in mode] or ["nocache"]
+        flags.append("recomputeempty" if self._request.recompute_empty else "norecomputeempty")
+        flags.append("bottomup" if self._request.bottom_up else "topdown")
+        flags += ["postusechecksum"] if self._request.checks_inputs else []
+        return (
+            f"evaluating with configuration: executor {self._cluster.executor_name}"
+            f" repository {self._stores.repository.url} assoc {self._config.provider('assoc') or 'none'}"
+            f" flags {','.join(flags)}"
+        )
+
     # After the evaluation.
 
     def _fail(self, error: Exception) -> None:
         """Note an error that ended the run outside the evaluation."""
-        if isinstance(error, ProgramError):
-            error = ReflowError(Kind.EVAL, cause=error)
-        elif not isinstance(error, ReflowError):
-            error = ReflowError(Kind.INVALID, cause=error)
-        self._state.error = self._outcome.error = error
+        self._state.error = self._outcome.error = as_set_up_error(error)
         self._state.result = self._outcome.text = ""
         self._state.phase = Phase.DONE
 
@@ -318,8 +322,7 @@ class Runner:
             self._log.error(self._explain(self._outcome))
         await self._close_record(record, graph)
         await self._stores.close()
-        if self._timer is not None:
-            self._timer.cancel()
+        self._watch.stop()
 
     async def _drain(self, evaluator: Evaluator, patience_s: float) -> None:
         try:
@@ -330,22 +333,30 @@ class Runner:
         except ReflowError as err:
             self._log.error(f"cache writes: {err}")
 
-    def _write_graph(self) -> str:
-        """Write the evaluation graph, unless it is not wanted; return its text."""
+    def _write_graph(self) -> bytes:
+        """Write the evaluation graph, unless it is not wanted; return it."""
         if self._evaluator is None or not self._request.writes_graph:
-            return ""
+            return b""
         text = dot_text(self.id, self._program.main, self._evaluator.continued())
-        with open(self._files.graph, "w", encoding="utf-8", errors="surrogateescape") as stream:
-            stream.write(text)
-        return text
+        data = text.encode("utf-8", "surrogateescape")
+        self._write(self._files.graph, data)
+        return data
 
-    async def _close_record(self, record: Record, graph: str) -> None:
+    def _write(self, path: str, data: bytes) -> None:
+        """Write one of the run's lesser files."""
+        try:
+            with open(path, "wb") as stream:
+                stream.write(data)
+        except OSError as err:
+            self._log.error(f"{path} cannot be written: {err.strerror}")
+
+    async def _close_record(self, record: Record, graph: bytes) -> None:
         """Store log and graph as objects and write how the run ended."""
         digests: list[Digest | None] = [None, None]
         if record.is_kept:
             objects = [_read(self._files.log)]
             if graph:
-                objects.append(graph.encode("utf-8", "surrogateescape"))
+                objects.append(graph)
             try:
                 stored = await self._stores.repository.put_bytes_many(objects)
                 digests[: len(stored)] = stored
@@ -353,65 +364,6 @@ class Runner:
                 self._log.error(f"the log of this run is not stored: {err}")
         error = self._outcome.error
         await record.end(self._outcome.text, "" if error is None else str(error), digests[0], digests[1])
-
-    async def _place_result(self) -> None:
-        """Place the result where -out says."""
-        if self._outcome.error is not None or not self._request.out:
-            return
-        entries = result_entries(self._outcome.value, self._program.main_type)
-        row = self._group.row("out", "placing the result")
-        is_stopped = threading.Event()
-
-        def progress(done: int, total: int) -> None:
-            if is_stopped.is_set():
-                raise ReflowError(Kind.CANCELED, "out", self._request.out)
-            self._group.update(row, f"placing {format_size(done)} of {format_size(total)}")
-
-        try:
-            kept = await asyncio.to_thread(self._placer.place_tree, entries, self._request.out, progress)
-        finally:
-            is_stopped.set()
-        self._group.done(row, "placed")
-        if kept is not None:
-            self._log.info(
-                f"{self._request.out} was changed since it was placed; what was there is now {kept}"
-            )
-
-    # While it runs.
-
-    def _beat(self, record: Record) -> None:
-        """Every ten seconds: show how far it is; less often, say that it lives and look at the disk."""
-        self._timer = asyncio.get_running_loop().call_later(TICK_S, self._beat, record)
-        self._group.show(self._progress_text())
-        if self._ticks % KEEPALIVE_TICKS == KEEPALIVE_TICKS - 1:
-            record.keep_alive()
-        if self._ticks % DISK_TICKS == 0:
-            self._warn_of_full_disk()
-        self._ticks += 1
-
-    def _progress_text(self) -> str:
-        parts = [f"elapsed: {elapsed_text(time.monotonic() - self._started_s)}"]
-        if self._evaluator is not None:
-            stats = self._evaluator.stats
-            parts += [f"executing:{stats.running}"] if stats.running else []
-            parts += [f"waiting:{stats.waiting}"] if stats.waiting else []
-            parts.append(f"completed: {stats.completed}/{stats.total}")
-        return ", ".join(parts)
-
-    def _warn_of_full_disk(self) -> None:
-        for path in (self._stores.repository.root, self._cluster.local_dir):
-            free, total = disk_space(path)
-            if total and free < LOW_DISK_SHARE * total and path not in self._warned:
-                self._warned.add(path)
-                share = f"{100 * free / total:.1f}% ({format_size(free)})"
-                self._log.info(f"warning: only {share} of the disk of {path} is free; see reflow du")
-
-
-def _as_run_error(error: BaseException) -> ReflowError:
-    """The error that an evaluation is recorded with: what has no kind of its own is an evaluation error."""
-    if isinstance(error, ReflowError) and kind_of(error) is not Kind.OTHER:
-        return error
-    return ReflowError(Kind.EVAL, cause=error)
 
 
 def _wants_trace(config: Config) -> bool:

@@ -6,7 +6,6 @@ Source: trace/localtrace.
 
 from __future__ import annotations
 
-import os
 import time
 from datetime import datetime
 from typing import Any
@@ -18,7 +17,7 @@ _RFC850 = "%A, %d-%b-%y %H:%M:%S %Z"
 
 
 class Trace:
-    """Spans of one run; written to ``path`` when it ends."""
+    """Spans of one run, for the file at ``path``."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -49,12 +48,9 @@ class Trace:
             }
         )
 
-    def write(self) -> None:
-        """Write the file, replacing an older one."""
-        scratch = f"{self.path}.write{os.getpid()}"
-        with open(scratch, "wb") as stream:
-            stream.write(dump_json({"traceEvents": self._events}) + b"\n")
-        os.replace(scratch, self.path)
+    def content(self) -> bytes:
+        """The file so far."""
+        return dump_json({"traceEvents": self._events}) + b"\n"
 
 
 def _clock(seconds: float) -> str:

@@ -106,7 +106,9 @@ def test_h_asks_for_usage_and_help_is_a_flag() -> None:
         ({"max_words": 1}, ["a", "b", "c"], "x: unexpected argument: b c"),
     ],
 )
-def test_a_wrong_number_of_words_is_a_usage_error(counts: dict[str, int], words: list[str], text: str) -> None:
+def test_a_wrong_number_of_words_is_a_usage_error(
+    counts: dict[str, int], words: list[str], text: str
+) -> None:
     with pytest.raises(UsageError) as caught:
         command(**counts).parse(words)
     assert str(caught.value) == text

@@ -24,7 +24,12 @@ HOST = "ec2-35-165-199-174.us-west-2.compute.amazonaws.com"
 )
 def test_names_have_kinds(text: str, kind: NameKind, id: str | None, host: str, alloc: str) -> None:
     name = parse_name(text)
-    assert (name.kind, None if name.id is None else str(name.id), name.host, name.alloc) == (kind, id, host, alloc)
+    assert (name.kind, None if name.id is None else str(name.id), name.host, name.alloc) == (
+        kind,
+        id,
+        host,
+        alloc,
+    )
 
 
 @pytest.mark.parametrize("text", ["9909853c8", "bb97e35d/xyz", "bb97/99a"])

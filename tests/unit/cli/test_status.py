@@ -15,7 +15,8 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(4, "4s"), (124, "2m4s"), (600, "10m"), (3157, "52m"), (3600, "1h0m"), (9000, "2h30m")]
+    ("seconds", "text"),
+    [(4, "4s"), (124, "2m4s"), (600, "10m"), (3157, "52m"), (3600, "1h0m"), (9000, "2h30m")],
 )
 def test_elapsed_time_gets_coarser(seconds: int, text: str) -> None:
     assert elapsed_text(seconds) == text

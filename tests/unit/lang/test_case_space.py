@@ -2,11 +2,20 @@ from __future__ import annotations
 
 import pytest
 
-from reflow.lang.case_space import ANYTHING, complement, intersection, is_met, without
-from reflow.lang.check_pattern import pattern_text
+from reflow.lang.case_space import (
+    NOTHING,
+    Space,
+    complement,
+    intersection,
+    is_met,
+    space_of,
+    space_text,
+    without,
+)
 from reflow.lang.source import NO_POS
 from reflow.lang.syntax import (
     IdentPattern,
+    IgnorePattern,
     ListPattern,
     Pattern,
     StructPattern,
@@ -32,6 +41,7 @@ LIST = list_of(SUM)
 STRUCT = struct_of([Field("a", SUM), Field("b", SUM), Field("c", BOOL)])
 
 X = IdentPattern(NO_POS, "x")
+ANYTHING = IgnorePattern(NO_POS)
 A = VariantPattern(NO_POS, "A", None)
 B = VariantPattern(NO_POS, "B", X)
 
@@ -48,8 +58,8 @@ def struct(**items: Pattern) -> Pattern:
     return StructPattern(NO_POS, tuple(items.items()))
 
 
-def text(patterns: list[Pattern]) -> str:
-    return " ".join([pattern_text(each) for each in patterns])
+def text(spaces: list[Space], type: Type) -> str:
+    return " ".join([space_text(each, type) for each in spaces])
 
 
 @pytest.mark.parametrize(
@@ -61,63 +71,87 @@ def text(patterns: list[Pattern]) -> str:
         (B, SUM, "#A #C(_)"),
         (tup(X, X), PAIR, ""),
         (tup(A, X), PAIR, "(#B(_), _) (#C(_), _)"),
-        (lst(), LIST, "[_, ..._]"),
-        (lst(X), LIST, "[] [_, _, ..._]"),
+        (lst(), LIST, "[_, ...]"),
+        (lst(X), LIST, "[] [_, _, ...]"),
         (lst(tail=X), LIST, ""),
         (lst(X, tail=ANYTHING), LIST, "[]"),
-        (lst(X, tail=lst(X)), LIST, "[] [_, ...[]] [_, ...[_, _, ..._]]"),
-        (lst(A), LIST, "[] [#B(_)] [#C(_)] [_, _, ..._]"),
-        (struct(a=A), STRUCT, "{a:#B(_)} {a:#C(_)}"),
+        (lst(X, tail=lst(X)), LIST, "[] [_] [_, _, _, ...]"),
+        (lst(A), LIST, "[] [#B(_)] [#C(_)] [_, _, ...]"),
+        (struct(a=A), STRUCT, "{a: #B(_)} {a: #C(_)}"),
         (struct(c=X), STRUCT, ""),
     ],
 )
 def test_what_a_pattern_does_not_match(pattern: Pattern, type: Type, left: str) -> None:
-    assert text(complement(pattern, type)) == left
+    assert text(complement(pattern, type), type) == left
 
 
 @pytest.mark.parametrize(
-    ("one", "two", "both"),
+    ("type", "one", "two", "both"),
     [
-        (X, A, "#A"),
-        (A, ANYTHING, "#A"),
-        (A, B, None),
-        (B, VariantPattern(NO_POS, "B", ANYTHING), "#B(_)"),
-        (tup(A, X), tup(ANYTHING, X), "(#A, x)"),
-        (tup(A, X), tup(B, X), None),
-        (lst(X), lst(X, X), None),
-        (lst(A, tail=X), lst(X, X), "[#A, x]"),
-        (lst(tail=lst(A, tail=X)), lst(X, tail=X), "[#A, ..._]"),
-        (lst(A, tail=X), lst(B), None),
-        (struct(a=A), struct(b=B), "{a:#A, b:#B(x)}"),
-        (struct(a=A), struct(a=B), None),
-        (tup(X, X), lst(X), None),
+        (SUM, X, A, "#A"),
+        (SUM, A, ANYTHING, "#A"),
+        (SUM, A, B, None),
+        (SUM, B, VariantPattern(NO_POS, "B", ANYTHING), "#B(_)"),
+        (PAIR, tup(A, X), tup(ANYTHING, X), "(#A, _)"),
+        (PAIR, tup(A, X), tup(B, X), None),
+        (LIST, lst(X), lst(X, X), None),
+        (LIST, lst(A, tail=X), lst(X, X), "[#A, _]"),
+        (LIST, lst(tail=lst(A, tail=X)), lst(X, tail=X), "[#A, ...]"),
+        (LIST, lst(A, tail=X), lst(B), None),
+        (STRUCT, struct(a=A), struct(b=B), "{a: #A, b: #B(_)}"),
+        (STRUCT, struct(a=A), struct(a=B), None),
+        (PAIR, tup(X, X), lst(X), None),
     ],
 )
-def test_what_two_patterns_both_match(one: Pattern, two: Pattern, both: str | None) -> None:
-    found = intersection(one, two)
-    assert (None if found is None else pattern_text(found)) == both
+def test_what_two_patterns_both_match(type: Type, one: Pattern, two: Pattern, both: str | None) -> None:
+    found = intersection(space_of(one), space_of(two))
+    assert (None if found is NOTHING else space_text(found, type)) == both
+    assert intersection(space_of(two), space_of(one)) == found
 
 
 def test_longer_lists_count_as_handled_by_an_element_before_a_tail() -> None:
-    # So it is in the original: [#A, ..._] leaves only lists of one element with another tag.
-    unhandled = without([ANYTHING], lst(A, tail=ANYTHING), LIST)
-    assert text(unhandled) == "[] [#B(_)] [#C(_)]"
+    # So it is in the original: [#A, ...] leaves only lists of one element with another tag.
+    unhandled = without([None], lst(A, tail=ANYTHING), LIST)
+    assert text(unhandled, LIST) == "[] [#B(_)] [#C(_)]"
 
 
 def test_the_cases_of_a_sum_use_it_up_one_by_one() -> None:
-    unhandled: list[Pattern] = [ANYTHING]
+    unhandled: list[Space] = [None]
     for tag in ("A", "B", "C"):
         pattern = VariantPattern(NO_POS, tag, None if tag == "A" else ANYTHING)
-        assert is_met(unhandled, pattern)
+        assert is_met(unhandled, space_of(pattern))
         unhandled = without(unhandled, pattern, SUM)
-        assert not is_met(unhandled, pattern)
+        assert not is_met(unhandled, space_of(pattern))
     assert unhandled == []
+
+
+def test_spaces_inside_of_others_are_dropped() -> None:
+    type = tuple_of([Field("", SUM)] * 4)
+    unhandled: list[Space] = [None]
+    for tags in (
+        "AABC",
+        "ABCA",
+        "BACA",
+        "CABA",
+        "ACBB",
+        "BBCA",
+        "CCAA",
+        "CABC",
+        "AAAA",
+        "BCBC",
+        "CBCB",
+        "ABAB",
+    ):
+        patterns = [VariantPattern(NO_POS, tag, None if tag == "A" else ANYTHING) for tag in tags]
+        assert is_met(unhandled, space_of(tup(*patterns)))
+        unhandled = without(unhandled, tup(*patterns), type)
+    assert len(unhandled) < 100
 
 
 def test_a_switch_over_many_tags_is_not_slow() -> None:
     tags = [f"T{number}" for number in range(300)]
     type = sum_of([VariantType(tag) for tag in tags])
-    unhandled: list[Pattern] = [ANYTHING]
+    unhandled: list[Space] = [None]
     for tag in tags:
         unhandled = without(unhandled, VariantPattern(NO_POS, tag, None), type)
     assert unhandled == []

@@ -158,3 +158,18 @@ def test_hints_stand_below_the_line_and_do_not_begin_with_a_place() -> None:
         "    |         ^^^^^^",
         "  hint: did you mean sample?",
     ]
+
+
+def test_an_error_in_another_module_is_shown_there_too() -> None:
+    texts = {"main.rf": 'm := make("./n.rf")\n', "n.rf": "val sample = 1\nval A = sampel\n"}
+    with pytest.raises(SourceError) as caught:
+        TextOpener(texts).load("main.rf")
+    assert caught.value.render().split("\n") == [
+        'main.rf:1:10: failed to open module ./n.rf: n.rf:2:15: identifier "sampel" not defined',
+        '  1 | m := make("./n.rf")',
+        "    |      ^^^^^^^^^^^^^^",
+        "  hint: in n.rf",
+        "  2 | val A = sampel",
+        "    |         ^^^^^^",
+        "  did you mean sample?",
+    ]

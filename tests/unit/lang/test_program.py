@@ -74,9 +74,11 @@ def test_what_is_no_program_is_refused(path: str, message: str) -> None:
     assert str(caught.value).startswith(message)
 
 
-def test_a_system_module_is_no_program() -> None:
-    with pytest.raises(ReflowError, match="is a system module, no program"):
-        instantiate("$/strings", [], Session())
+def test_a_system_module_is_an_instance_without_parameters() -> None:
+    _, values, params = instantiate("$/path", [], Session())
+    assert (list(values), params) == (["Base", "Dir", "Ext", "Join"], {})
+    with pytest.raises(UsageError, match="unrecognized parameters: x"):
+        instantiate("$/path", ["x"], Session())
 
 
 def test_a_program_needs_a_main_but_an_instance_does_not() -> None:

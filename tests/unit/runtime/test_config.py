@@ -41,16 +41,31 @@ def test_an_override_hides_a_bad_value_of_the_file(home: Path) -> None:
 
 
 def test_paths_of_local_stores_can_be_set(home: Path) -> None:
-    config = load(home, "repository: file,dir=/r\nassoc: sqlite,file=/a\ntaskdb: sqlite,file=/t\ncluster: localcluster,dir=/l\n")
-    assert (config.repository_dir, config.assoc_file, config.taskdb_file, config.local_dir) == ("/r", "/a", "/t", "/l")
+    config = load(
+        home,
+        "repository: file,dir=/r\nassoc: sqlite,file=/a\n"
+        "taskdb: sqlite,file=/t\ncluster: localcluster,dir=/l\n",
+    )
+    assert (config.repository_dir, config.assoc_file, config.taskdb_file, config.local_dir) == (
+        "/r",
+        "/a",
+        "/t",
+        "/l",
+    )
 
 
 @pytest.mark.parametrize(
     ("text", "error"),
     [
         ("cache: bogus\n", "cache: no provider named bogus; cache can be: off, read, write, readwrite"),
-        ("cache: s3,bucket=x\n", "cache: provider s3 is for repository; cache can be: off, read, write, readwrite"),
-        ("repository: s3,nosuch=x\n", "repository: provider s3 flag nosuch: no such flag -nosuch (it has: bucket)"),
+        (
+            "cache: s3,bucket=x\n",
+            "cache: provider s3 is for repository; cache can be: off, read, write, readwrite",
+        ),
+        (
+            "repository: s3,nosuch=x\n",
+            "repository: provider s3 flag nosuch: no such flag -nosuch (it has: bucket)",
+        ),
         ("tls: tls,file=/x,bad\n", "tls: provider tls flag bad: no such flag -bad (it has: file)"),
         ("user: runid\n", "user: provider runid is for runid; user can be: user"),
         ("docker: docker,memlimit=medium\n", "invalid memlimit: medium: memlimit is soft or hard only"),
@@ -83,7 +98,7 @@ def test_files_that_cannot_be_read_are_named(home: Path, text: str, reason: str)
 
 
 def test_a_named_file_must_exist_and_the_empty_name_is_no_file(home: Path) -> None:
-    with pytest.raises(ConfigError, match="nope.yaml: no such file or directory"):
+    with pytest.raises(ConfigError, match=r"nope\.yaml: no such file or directory"):
         load_config(str(home / "nope.yaml"))
     (home / "config.yaml").write_text("cache: read\n")
     assert load_config("").cache == "readwrite"
@@ -101,7 +116,7 @@ def test_labels_are_pairs(home: Path) -> None:
 
 
 def test_the_configuration_is_printed_sorted_with_ambiguous_words_quoted(home: Path) -> None:
-    text = config_text(load(home, "cache: \"off\"\nfoo:\n  a: 1\nreflow: reflowversion,version=1\n").values)
+    text = config_text(load(home, 'cache: "off"\nfoo:\n  a: 1\nreflow: reflowversion,version=1\n').values)
     lines = text.splitlines()
     assert 'cache: "off"' in lines
     assert lines[lines.index("foo:") + 1] == "  a: 1"

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import pytest
+
+from reflow.core.errors import Kind, ReflowError
+from reflow.lang.diagnostic import EvalError
+from reflow.runtime.config import ConfigError
+from reflow.runtime.outcome import as_run_error, as_set_up_error, exit_status
+
+
+def exec_error(kind: Kind) -> ReflowError:
+    return ReflowError(kind, "exec", "sha256:00", cause="why")
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (None, 0),
+        (exec_error(Kind.DOCKER_EXEC), 1),
+        (exec_error(Kind.OOM), 1),
+        (exec_error(Kind.NOT_EXIST), 1),
+        (exec_error(Kind.CANCELED), 1),
+        (exec_error(Kind.MODULE), 1),
+        (exec_error(Kind.TEMPORARY), 10),
+        (exec_error(Kind.NET), 10),
+        (exec_error(Kind.TOO_MANY_TRIES), 10),
+        (exec_error(Kind.EVAL), 11),
+        (as_run_error(EvalError("panic: boom")), 11),
+        (as_run_error(ReflowError(Kind.OTHER, cause="x")), 11),
+        (as_set_up_error(ConfigError("x")), 1),
+        (as_set_up_error(ReflowError(Kind.OTHER, cause="x")), 1),
+        (as_set_up_error(EvalError("x")), 11),
+    ],
+)
+def test_the_kind_decides_the_status(error: BaseException | None, status: int) -> None:
+    assert exit_status(error) == status
+
+
+def test_an_error_of_the_program_becomes_an_evaluation_error() -> None:
+    assert str(as_run_error(EvalError("panic: boom"))) == "evaluation error: panic: boom"
