@@ -5,12 +5,12 @@ An executor that somebody named is used or is an error; only ``auto`` looks for 
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Collection
 from typing import NamedTuple
 
 from reflow.core.errors import Kind, ReflowError
 from reflow.executor import docker_socket
+from reflow.executor.machine import find_program
 
 AUTO = "auto"
 NAMES = (AUTO, "docker", "sandbox", "process")
@@ -42,7 +42,7 @@ async def choose_executor(name: str, *, images: Collection[str] = ()) -> Choice:
         case "sandbox":
             raise ReflowError(Kind.NOT_SUPPORTED, "executor", name, cause=_NO_SANDBOX)
         case "process":
-            if shutil.which("bash") is None:
+            if find_program("bash") is None:
                 detail = "bash was not found on PATH, and execs are run by it"
                 raise ReflowError(Kind.PRECONDITION, "executor", name, cause=detail)
             return Choice(name, "asked for", _ignored(images))
@@ -56,7 +56,7 @@ async def _find(images: Collection[str]) -> Choice:
     if not trouble:
         return Choice("docker", f"its daemon answers at {docker_socket.socket_path()}")
     reason = f"docker: {trouble}; {_NO_SANDBOX}"
-    if shutil.which("bash") is None:
+    if find_program("bash") is None:
         detail = f"nothing can run execs here ({reason}; process: bash was not found on PATH)"
         raise ReflowError(Kind.PRECONDITION, "executor", AUTO, cause=detail)
     return Choice("process", reason, _ignored(images))

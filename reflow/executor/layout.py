@@ -11,7 +11,6 @@ import itertools
 import os
 import re
 import stat
-import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -192,7 +191,7 @@ def _is_kept(path: str) -> bool:
 def _plain_link(localdir: str) -> str:
     """A link to ``localdir`` whose own path is plain, the same every time, in a directory of this user."""
     # Not $TMPDIR: the path is seen by commands, and has to be the same in every run.
-    base = "/tmp" if os.access("/tmp", os.W_OK) else tempfile.gettempdir()
+    base = "/tmp" if os.access("/tmp", os.W_OK) else "/var/tmp"
     directory = f"{base}/reflow-{os.getuid()}"
     with contextlib.suppress(FileExistsError):
         os.mkdir(directory, 0o700)

@@ -23,6 +23,15 @@ def usable_cpus() -> int:
     return os.cpu_count() or 1
 
 
+def find_program(name: str) -> str | None:
+    """The first executable file of that name on PATH. (What shutil has for this takes long to import.)"""
+    for directory in os.environ.get("PATH", os.defpath).split(os.pathsep):
+        path = os.path.join(directory or ".", name)
+        if os.path.isfile(path) and os.access(path, os.X_OK):
+            return os.path.abspath(path)
+    return None
+
+
 def total_memory_bytes() -> int:
     """Memory of the machine, or of the control group that we are in when that is less."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import os
 import resource
-import shutil
 import signal
 import subprocess
 import time
@@ -68,7 +67,7 @@ class ProcessExecutor(LocalExecutor):
         return self._resources
 
     async def _open(self) -> None:
-        bash = shutil.which("bash")
+        bash = machine.find_program("bash")
         if bash is None:
             detail = "bash was not found on PATH, and execs are run by it"
             raise ReflowError(Kind.NOT_EXIST, "executor", "process", cause=detail)
