@@ -33,13 +33,12 @@ class OutputClosedError(Exception):
 class App:
     """What commands work with: global flags, configuration, log, output."""
 
-    def __init__(self, flags: dict[str, Any], given: frozenset[str]) -> None:
+    def __init__(self, flags: dict[str, Any]) -> None:
         self.flags = flags
         self.interrupts = Interrupts()
         self.display: Display | None = None
-        self.counters: dict[str, Any] = {}
+        self.counters: Callable[[], dict[str, Any]] = dict
         self.log = Log(parse_level(flags["log"]), self.write_error)
-        self._given = given
         self._config: Config | None = None
 
     @property
@@ -153,7 +152,7 @@ def run(words: list[str]) -> int:
     if not rest or rest[0] not in COMMANDS:
         return _global_usage(f"unknown command: {rest[0]}" if rest else "")
     try:
-        app = App(values, frozenset(name for name, flag in flags.flags.items() if flag.is_set))
+        app = App(values)
     except ValueError as err:
         _say(f"reflow: {err}")
         return EXIT_USAGE
@@ -165,7 +164,7 @@ def _command(app: App, name: str, words: list[str]) -> int:
     _announce(app)
     command = load_command(name)
     if command.is_hidden:
-        return command.run(app, Arguments({}, frozenset(), words))
+        return command.run(app, Arguments({}, words))
     try:
         arguments = command.parse(words)
     except (FlagError, UsageError) as err:

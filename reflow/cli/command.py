@@ -32,11 +32,10 @@ class Fatal(Exception):  # noqa: N818  (the end of a command; the text is all th
 class Arguments:
     """A command line that was read: values of flags by name, and the words that follow them."""
 
-    __slots__ = ("flags", "given", "words")
+    __slots__ = ("flags", "words")
 
-    def __init__(self, flags: dict[str, Any], given: frozenset[str], words: list[str]) -> None:
+    def __init__(self, flags: dict[str, Any], words: list[str]) -> None:
         self.flags = flags
-        self.given = given
         self.words = words
 
     def __getitem__(self, name: str) -> Any:
@@ -87,10 +86,9 @@ class Command:
         """Read the words after the command's name. Raises FlagError and UsageError."""
         flags, values = flag_set(self.flags)
         rest = flags.parse(words)
-        given = frozenset(name for name, flag in flags.flags.items() if flag.is_set)
         if not values["help"]:
             self._count(rest)
-        return Arguments(values, given, rest)
+        return Arguments(values, rest)
 
     def _count(self, words: Sequence[str]) -> None:
         if len(words) < self.min_words:

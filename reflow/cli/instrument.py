@@ -180,6 +180,6 @@ def _vars_page(app: App) -> tuple[str, str]:
     values = {
         "cmdline": sys.argv,
         "memstats": {"Sys": resident, "HeapSys": data, "StackSys": stack},
-        **app.counters,
+        **app.counters(),
     }
     return json.dumps(values, indent=1) + "\n", "application/json"

@@ -28,11 +28,6 @@ class Interrupts:
             if signal.getsignal(number) not in (signal.SIG_IGN, None):
                 signal.signal(number, self._handle)
 
-    @property
-    def has_happened(self) -> bool:
-        """Whether a signal came."""
-        return self._count > 0
-
     def on_first(self, hook: Callable[[], None] | None) -> None:
         """Call ``hook``, which hands over to an event loop, instead of raising; at once if it is late."""
         self._hook = hook

@@ -63,6 +63,7 @@ async def _run(
     display = app.start_display()
     runner = Runner(app.config, app.log, display.status, request, program, local_files, failure_text)
     app.interrupts.on_second(runner.kill_now)
+    app.counters = runner.counters
     outcome = await runner.run()
     app.end_display()
     return finish_run(app, request, outcome, time.monotonic() - started_s)

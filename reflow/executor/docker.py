@@ -20,7 +20,7 @@ from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ReflowError
 from reflow.core.resources import Resources
 from reflow.executor import cgroup, credentials, docker_socket, docker_stream, machine, staging
-from reflow.executor.blocking import Blocking
+from reflow.executor.blocking import Blocking, to_the_end
 from reflow.executor.docker_api import Bind, ContainerSpec, DockerApi, Overlay
 from reflow.executor.docker_image import DockerImages
 from reflow.executor.execdir import ExecDir
@@ -41,6 +41,8 @@ HARD_LIMIT_SWAP_BYTES = 100 << 20
 
 _MAX_WORD_BYTES = 120_000
 _KILL_TIMEOUT_S = 5.0
+_RENAME_TRIES = 50
+_RENAME_PAUSE_S = 0.1
 _SOCKET = "/var/run/docker.sock"
 
 
@@ -112,9 +114,10 @@ class DockerExecutor(LocalExecutor):
         config = running.config
         self._names[running.id] = await self._images.ensure(config.image, config.original_image, progress)
 
-    def _stage(self, running: LocalExec, directory: str) -> staging.Staged:
-        os.makedirs(f"{directory}/arg", exist_ok=True)
-        return staging.stage(running.config, directory, "", self._locator, staging.Style.BIND)
+    def _staging(self, directory: str) -> staging.Staging:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(f"{directory}/arg")
+        return staging.Staging(directory, "", self._locator, staging.Style.BIND)
 
     def _view(self, directory: str, staged: staging.Staged) -> tuple[View, str]:
         arg = [f"{directory}/arg"]
@@ -136,20 +139,22 @@ class DockerExecutor(LocalExecutor):
             code = await self._wait(running, container)
             await self._collect_logs(running, container)
             state = (await self._api.inspect(container))["State"]
-        finally:
-            self._meters.pop(running.id, None)
-            self._names.pop(running.id, None)
-            self._taps.pop(running.id, None)
+        except BaseException:
             # By its name: whether it was made is not known when we were interrupted while making it.
-            await self._removed(self._containers.pop(running.id, name))
+            await to_the_end(self._api.remove(name))
+            raise
+        finally:
+            for known in (self._containers, self._meters, self._names, self._taps):
+                known.pop(running.id, None)
+        self._own(self._removed(container))
         return self._ending(running, code, state)
 
     async def _started(self, running: LocalExec, directory: str, staged: staging.Staged, name: str) -> str:
         """Make and start the container. Where the daemon cannot mount an overlay, do without from then on."""
         spec = self._spec(running, directory, staged, name)
         try:
-            container = await self._made(running, spec)
-            await self._api.start(container)
+            container = await to_the_end(self._made(running, spec))
+            await to_the_end(self._api.start(container))
         except ReflowError as err:
             if spec.overlay is None or "overlay" not in str(err):
                 raise _start_error(running, spec, err) from err
@@ -164,14 +169,24 @@ class DockerExecutor(LocalExecutor):
             return await self._api.create(spec)
         except ReflowError as err:
             if err.kind is Kind.PRECONDITION:
-                await self._api.remove(spec.name)  # of a run that died: nobody else may use this directory
-            elif err.kind is Kind.NOT_EXIST and "image" in str(err).lower():
+                return await self._made_anew(spec)
+            if err.kind is Kind.NOT_EXIST and "image" in str(err).lower():
                 self._images.forget(running.config.image)
                 config = running.config
                 name = await self._images.ensure(config.image, config.original_image, None)
-                spec = spec._replace(image=name)
-            else:
-                raise
+                return await self._api.create(spec._replace(image=name))
+            raise
+
+    async def _made_anew(self, spec: ContainerSpec) -> str:
+        """Make a container in the place of one of that name: ours, or of a run that died, or about to go."""
+        for _ in range(_RENAME_TRIES):
+            await self._api.remove(spec.name)
+            try:
+                return await self._api.create(spec)
+            except ReflowError as err:
+                if err.kind is not Kind.PRECONDITION:
+                    raise
+            await asyncio.sleep(_RENAME_PAUSE_S)
         return await self._api.create(spec)
 
     def _spec(self, running: LocalExec, directory: str, staged: staging.Staged, name: str) -> ContainerSpec:
@@ -217,12 +232,10 @@ class DockerExecutor(LocalExecutor):
             raise ReflowError(Kind.UNAVAILABLE, "exec", running.id, cause=detail) from err
 
     async def _collect_logs(self, running: LocalExec, container: str) -> None:
-        """Have all that a container that has ended has printed in its log files."""
+        """Have what a container that has ended has printed in its log files, if the daemon hands it over."""
         tap = self._taps.pop(running.id, None)
-        if tap is not None and await tap:
-            return
-        if not await self._files(self._save_logs, running, container, False):
-            raise ReflowError(Kind.UNAVAILABLE, "exec", running.id, cause="the output could not be read")
+        if tap is None or not await tap:
+            await self._files(self._save_logs, running, container, False)
 
     def tap(self, running: LocalExec) -> None:
         """See to it that what a container prints goes to its log files at once."""
@@ -259,13 +272,9 @@ class DockerExecutor(LocalExecutor):
         return Ending(code or int(state.get("ExitCode") or 0), "docker" if state.get("OOMKilled") else "")
 
     async def _removed(self, container: str) -> None:
-        """Remove a container whatever happens; a second interruption does not leave it behind."""
-        removal = asyncio.ensure_future(self._api.remove(container))
-        try:
-            await asyncio.shield(removal)
-        except asyncio.CancelledError:
-            await asyncio.wait([removal])
-            raise
+        """Remove a container that has ended, while others go on."""
+        with contextlib.suppress(ReflowError):
+            await to_the_end(self._api.remove(container))
 
     async def command_lines(self, running: LocalExec) -> list[str]:
         """The command lines of an exec's processes."""

@@ -17,7 +17,7 @@ from reflow.core.execconfig import ExecConfig, ExecResult
 from reflow.core.fileset import File
 from reflow.core.resources import Resources
 from reflow.executor import machine, output, staging, transfer
-from reflow.executor.blocking import Blocking
+from reflow.executor.blocking import Blocking, to_the_end
 from reflow.executor.execdir import ExecDir
 from reflow.executor.layout import Layout, os_error
 from reflow.executor.localexec import LocalExec
@@ -104,7 +104,7 @@ class LocalExecutor(abc.ABC):
             existing = LocalExec(id, f"{self.id}/{id.hex()}", config, self)
             self._execs[id] = existing
             self._finished.pop(id, None)
-            existing.task = self._own(self._run(existing, progress))
+            existing.attach(self._own(self._run(existing, progress)))
         await existing.launch()
         return existing
 
@@ -166,8 +166,8 @@ class LocalExecutor(abc.ABC):
         """Get what the exec needs besides its files."""
 
     @abc.abstractmethod
-    def _stage(self, running: LocalExec, directory: str) -> staging.Staged:
-        """Stage the inputs, in this executor's way. Blocks."""
+    def _staging(self, directory: str) -> staging.Staging:
+        """What stages inputs in this executor's way."""
 
     @abc.abstractmethod
     async def _execute(self, running: LocalExec, directory: str, staged: staging.Staged) -> Ending:
@@ -253,7 +253,10 @@ class LocalExecutor(abc.ABC):
             if is_dir:
                 os.mkdir(f"{directory}/return/{index}")
         is_small = self._same_device and staging.input_count(running.config) <= _SMALL_COUNT
-        return await self._maybe(is_small, self._stage, running, directory)
+        work = self._staging(directory)
+        if is_small:
+            return work.perform(running.config)
+        return await to_the_end(self._files(work.perform, running.config), work.stop)
 
     async def _conclude(
         self, running: LocalExec, directory: str, staged: staging.Staged, ending: Ending

@@ -159,6 +159,15 @@ class LocalExec:
         if not self._launch.done():
             self._launch.set_result(None)
 
+    def attach(self, task: asyncio.Task[None]) -> None:
+        """Take note of the task that runs it. One that is cancelled before it began says nothing itself."""
+        self.task = task
+        task.add_done_callback(self._note_end)
+
+    def _note_end(self, task: asyncio.Task[None]) -> None:
+        if self._result is None and self._error is None:
+            self.fail(ReflowError(Kind.CANCELED, "exec", self.id))
+
     def finish(self, result: ExecResult) -> None:
         """Note its outcome."""
         self._result = result

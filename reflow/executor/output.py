@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from reflow.core.digest import Digest
@@ -103,7 +104,8 @@ def _install_shared(
     if digest is not None and os.path.exists(repository.path(digest)):
         return File(digest, found.info.st_size)
     take = f"{directory}/take"
-    os.makedirs(take, exist_ok=True)
+    with suppress(FileExistsError):
+        os.mkdir(take)
     copy = f"{take}/{found.info.st_dev}-{found.info.st_ino}"
     try:
         copy_file(found.host, copy)
@@ -174,6 +176,10 @@ class _Walk:
         pending: list[tuple[Place, str, tuple[tuple[int, int], ...]]] = [(top, "", (_inode(top),))]
         while pending:
             place, prefix, above = pending.pop()
+            if not place.info.st_mode & stat.S_IWUSR:
+                # Files are taken out of it.
+                with suppress(OSError):
+                    os.chmod(place.host, stat.S_IMODE(place.info.st_mode) | stat.S_IRWXU)
             for name in self._names(place, prefix):
                 child = self._child(place, name, prefix + name)
                 if not stat.S_ISDIR(child.info.st_mode):

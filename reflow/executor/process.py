@@ -104,12 +104,10 @@ class ProcessExecutor(LocalExecutor):
                     os.killpg(running.pid, signal.SIGKILL)
 
     async def _prepare(self, running: LocalExec, progress: Progress | None) -> None:
-        if running.config.needs_docker_access:
-            detail = "the image asks for access to the docker daemon ($docker), which needs -executor docker"
-            raise ReflowError(Kind.NOT_SUPPORTED, "exec", running.id, cause=detail)
+        """Nothing is needed; the docker daemon's socket, for those who ask for it, is where it always is."""
 
-    def _stage(self, running: LocalExec, directory: str) -> staging.Staged:
-        return staging.stage(running.config, directory, directory, self._locator, staging.Style.LINK)
+    def _staging(self, directory: str) -> staging.Staging:
+        return staging.Staging(directory, directory, self._locator, staging.Style.LINK)
 
     def _view(self, directory: str, staged: staging.Staged) -> tuple[View, str]:
         roots = {

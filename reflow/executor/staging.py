@@ -57,56 +57,51 @@ def input_count(config: ExecConfig) -> int:
     return sum(arg.fileset.count() for arg in config.args if isinstance(arg, InputArg))
 
 
-def stage(config: ExecConfig, directory: str, view: str, locator: InputLocator, style: Style) -> Staged:
-    """Bring all inputs to ``directory``, which the command sees as ``view``, and render the command.
+class Staging:
+    """Brings the inputs of an exec to ``directory``, which the command sees as ``view``. Blocks."""
 
-    Raises NOT_EXIST when an object is missing, RESOURCES_EXHAUSTED when the disk is full.
-    """
-    staging = _Staging(directory, locator, style)
-    words = []
-    try:
-        for index, arg in enumerate(config.args):
-            match arg:
-                case OutputArg(number):
-                    words.append(f"{view}/return/{number}")
-                case InputArg(fileset):
-                    words.append(staging.argument(index, fileset, view))
-    except OSError as err:
-        raise os_error("stage", directory, err) from err
-    staging.staged.command = render(config.cmd, words)
-    return staging.staged
-
-
-def render(template: str, words: list[str]) -> str:
-    """Put ``words`` in the places of a printf-style command. Raises INVALID for a template that is none."""
-    try:
-        return template % tuple(words)
-    except (TypeError, ValueError) as err:
-        raise ReflowError(Kind.INVALID, "stage", cause=f"command template {template!r}: {err}") from err
-
-
-def inner_path(path: str) -> str:
-    """The path of a fileset's file, as it is. Raises INVALID when it leads out of the fileset's directory."""
-    if path.startswith("/") or ".." in path.split("/"):
-        raise ReflowError(Kind.INVALID, "stage", path, cause="path leads out of its directory")
-    return path
-
-
-class _Staging:
-    def __init__(self, directory: str, locator: InputLocator, style: Style) -> None:
-        self.staged = Staged()
-        self._arg = f"{directory}/arg"
+    def __init__(self, directory: str, view: str, locator: InputLocator, style: Style) -> None:
+        self._directory = directory
+        self._view = view
         self._locator = locator
         self._style = style
+        self._staged = Staged()
         self._made = {directory}
         self._binds = 0
+        self._is_stopped = False
 
-    def argument(self, index: int, fileset: Fileset, view: str) -> str:
+    def perform(self, config: ExecConfig) -> Staged:
+        """Stage all inputs, and render the command.
+
+        Raises NOT_EXIST when an object is missing, RESOURCES_EXHAUSTED when the disk is full.
+        """
+        words = []
+        try:
+            for index, arg in enumerate(config.args):
+                match arg:
+                    case OutputArg(number):
+                        words.append(f"{self._view}/return/{number}")
+                    case InputArg(fileset):
+                        words.append(self._argument(index, fileset))
+        except OSError as err:
+            raise os_error("stage", self._directory, err) from err
+        self._staged.command = render(config.cmd, words)
+        return self._staged
+
+    def stop(self) -> None:
+        """End `perform` soon, with CANCELED. May be called from another thread."""
+        self._is_stopped = True
+
+    def _observe(self, size_bytes: int) -> None:
+        if self._is_stopped:
+            raise ReflowError(Kind.CANCELED, "stage", self._directory)
+
+    def _argument(self, index: int, fileset: Fileset) -> str:
         """Stage one argument; the words that stand for it."""
         words = []
         for number, member in enumerate(fileset.flatten()):
             place = f"{index}/{number}"
-            words.append(f"{view}/arg/{place}")
+            words.append(f"{self._view}/arg/{place}")
             self._member(place, member)
         return " ".join(words)
 
@@ -123,14 +118,15 @@ class _Staging:
     def _file(self, place: str, file: File) -> None:
         if file.id is None:
             raise ReflowError(Kind.INVALID, "stage", file.source, cause="unresolved file")
+        self._observe(0)
         source, is_users = self._locator.locate(file.id)
-        self.staged.sources[file.id] = source
-        target = f"{self._arg}/{place}"
+        self._staged.sources[file.id] = source
+        target = f"{self._directory}/arg/{place}"
         self._parent(target)
         if is_users:
             self._users_file(source, target, place)
         else:
-            _object(source, target, file.id)
+            self._object(source, target, file.id)
 
     def _parent(self, target: str) -> None:
         parent = os.path.dirname(target)
@@ -146,27 +142,41 @@ class _Staging:
 
     def _users_file(self, source: str, target: str, place: str) -> None:
         if os.stat(source).st_size <= COPY_LIMIT_BYTES:
-            copy_file(source, target)
+            copy_file(source, target, self._observe)
         elif reflink(source, target):
             pass
         elif self._style is Style.LINK:
             os.symlink(source, target)
-            self.staged.foreign[place] = source
+            self._staged.foreign[place] = source
         elif self._binds < MAX_BINDS:
             self._binds += 1
-            self.staged.foreign[place] = source
+            self._staged.foreign[place] = source
         else:
-            copy_file(source, target)
+            copy_file(source, target, self._observe)
+
+    def _object(self, source: str, target: str, digest: Digest) -> None:
+        try:
+            os.link(source, target)
+        except FileNotFoundError as err:
+            if os.path.lexists(source):
+                raise
+            raise ReflowError(Kind.NOT_EXIST, "stage", digest, cause=f"{source} is gone") from err
+        except OSError as err:
+            if err.errno not in _NO_HARD_LINK:
+                raise
+            copy_file(source, target, self._observe)
 
 
-def _object(source: str, target: str, digest: Digest) -> None:
+def render(template: str, words: list[str]) -> str:
+    """Put ``words`` in the places of a printf-style command. Raises INVALID for a template that is none."""
     try:
-        os.link(source, target)
-    except FileNotFoundError as err:
-        if os.path.lexists(source):
-            raise
-        raise ReflowError(Kind.NOT_EXIST, "stage", digest, cause=f"{source} is gone") from err
-    except OSError as err:
-        if err.errno not in _NO_HARD_LINK:
-            raise
-        copy_file(source, target)
+        return template % tuple(words)
+    except (TypeError, ValueError) as err:
+        raise ReflowError(Kind.INVALID, "stage", cause=f"command template {template!r}: {err}") from err
+
+
+def inner_path(path: str) -> str:
+    """The path of a fileset's file, as it is. Raises INVALID when it leads out of the fileset's directory."""
+    if path.startswith("/") or ".." in path.split("/"):
+        raise ReflowError(Kind.INVALID, "stage", path, cause="path leads out of its directory")
+    return path

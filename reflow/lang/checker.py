@@ -14,6 +14,7 @@ from functools import cached_property
 from reflow.lang import hints, syntax
 from reflow.lang.check_pattern import bind_pattern
 from reflow.lang.diagnostic import Diagnostic
+from reflow.lang.limit import MAX_QUOTED, cropped
 from reflow.lang.module import Opener
 from reflow.lang.source import Pos
 from reflow.lang.syntax import Assign, Decl, Expr, Pattern
@@ -201,8 +202,8 @@ class Checker:
 
 
 def error_text(errors: Iterable[Diagnostic]) -> str:
-    """Errors as the text of one message."""
-    return "\n".join([each.headline for each in errors])
+    """Errors as the text of one message, which does not grow without end when it is quoted in others."""
+    return cropped("\n".join([each.headline for each in errors]), MAX_QUOTED)
 
 
 def _call_parts(call: syntax.Apply) -> Sequence[Expr]:

@@ -11,11 +11,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 from reflow.lang.diagnostic import Diagnostic, SourceError
 from reflow.lang.literal import LiteralError, read_float, read_int, read_string
-from reflow.lang.source import Pos, Source
+from reflow.lang.source import INPUT_NAME, Pos, Source
 from reflow.lang.syntax import Ident, Literal, Template
 from reflow.lang.terminal import BINOP, END, ERROR, NO_TOKEN, UNKNOWN
 
@@ -122,6 +123,8 @@ _PATTERN = r"""[ \t\r]*+(?:
 _ASCII = re.compile(_PATTERN % "[A-Za-z][A-Za-z0-9_]*+", re.VERBOSE)
 _BAD_CHARACTER = re.compile("[\0\udc80-\udcff]")
 _BOM = "\ufeff"
+_MOST_REMARKS = 100
+"""Illegal characters that are told one by one."""
 _BLANKS = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 
 
@@ -147,21 +150,29 @@ class _Comments:
     -1 if a comment came last.
     """
 
-    __slots__ = ("line", "prev", "text")
+    __slots__ = ("_parts", "line", "prev")
 
     def __init__(self, prev: int) -> None:
         self.prev = prev
-        self.text = ""
         self.line = -1
+        self._parts: list[str] = []
+
+    @property
+    def text(self) -> str:
+        """The comments' texts, put together."""
+        return "".join(self._parts)
 
     def add(self, body: str) -> None:
         """Take a comment in; nothing separates it from one on the same line."""
-        self.text += body
+        self._parts.append(body)
         self.line = -1
 
     def newline(self, at: int) -> None:
         """Take a newline in; after a blank line, what came before documents nothing."""
-        self.text = "" if self.line >= 0 else self.text + "\n"
+        if self.line >= 0:
+            self._parts.clear()
+        else:
+            self._parts.append("\n")
         self.line = at
 
 
@@ -215,8 +226,8 @@ class Lexer:
             if comments is not None:
                 if comments.line >= 0 and comments.prev == _ENDS_STATEMENT and inserts:
                     yield "SEMI", end, comments.line, end
-                elif comments.text:
-                    self.comments[end] = comments.text
+                elif text_before := comments.text:
+                    self.comments[end] = text_before
                 comments = None
 
             if kind == _WORD:
@@ -334,6 +345,11 @@ class Lexer:
             self._note(f"{Pos(self.source, at, at, at)}: {text}")
 
     def _note_bad_characters(self) -> None:
-        for match in _BAD_CHARACTER.finditer(self.source.text):
+        found = _BAD_CHARACTER.finditer(self.source.text)
+        for match in islice(found, _MOST_REMARKS):
             known = match[0] == "\0"
             self._remark(match.start(), "illegal character NUL" if known else "illegal UTF-8 encoding")
+        left_out = sum(1 for _ in found)
+        if left_out and self._note is not None:
+            name = self.source.name or INPUT_NAME
+            self._note(f"{name}: {left_out} more characters are illegal")

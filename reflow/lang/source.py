@@ -42,11 +42,10 @@ class Source:
         line = bisect_right(self.line_starts, offset)
         return line, offset - self.line_starts[line - 1] + 1
 
-    def line_text(self, line: int) -> str:
-        """The text of a line, without its newline."""
-        start = self.line_starts[line - 1]
-        end = self.text.find("\n", start)
-        return self.text[start:] if end < 0 else self.text[start:end]
+    def line_span(self, line: int) -> tuple[int, int]:
+        """Where a line begins, and where it ends before its newline."""
+        starts = self.line_starts
+        return starts[line - 1], starts[line] - 1 if line < len(starts) else len(self.text)
 
 
 class Pos:

@@ -12,28 +12,44 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
+from reflow.lang.limit import MAX_MODULE_PARTS, MAX_TYPE_PARTS, cropped
+
 NOT_CONST = -1
 CAN_CONST = 0
 CONST = 1
 
 EMPTY_PREDICATES: frozenset[int] = frozenset()
 
+_LEAST_REMEMBERED = 64
+"""Types of more parts remember their text."""
+
 
 class Type:
     """A type. ``label`` names an exec's output; ``is_flow`` says that values are delayed.
 
     ``level`` is one of NOT_CONST, CAN_CONST, CONST; ``predicates`` are what constness hangs on. None of these
-    takes part in equality or subtyping. Slots with an underscore remember what `constness` computed once.
+    takes part in equality or subtyping. ``size`` counts the types that it is made of, itself included, each
+    as often as it is written. Slots with an underscore remember what was computed once.
     """
 
-    __slots__ = ("_as_const", "_as_not_const", "_fixed", "is_flow", "label", "level", "predicates")
+    __slots__ = (
+        "_as_const",
+        "_as_not_const",
+        "_fixed",
+        "_text",
+        "is_flow",
+        "label",
+        "level",
+        "predicates",
+        "size",
+    )
 
     kind: ClassVar[str]
     """The name in messages of mismatches."""
     kind_id: ClassVar[int]
     """The byte that stands for the kind inside digests."""
 
-    _copied: ClassVar[tuple[str, ...]] = ("is_flow", "label", "level", "predicates")
+    _copied: ClassVar[tuple[str, ...]] = ("is_flow", "label", "level", "predicates", "size")
 
     def __init_subclass__(cls) -> None:
         own = [slot for slot in cls.__dict__.get("__slots__", ()) if not slot.startswith("_")]
@@ -44,6 +60,8 @@ class Type:
         self.is_flow = False
         self.level = CAN_CONST
         self.predicates = EMPTY_PREDICATES
+        self.size = 1
+        self._text: str | None = None
         self._as_const: Type | None = None
         self._as_not_const: Type | None = None
         self._fixed = 0
@@ -61,7 +79,12 @@ class Type:
         raise NotImplementedError
 
     def __str__(self) -> str:
-        return f"({self.label} {self.body()})" if self.label else self.body()
+        text = self._text
+        if text is None:
+            text = f"({self.label} {self.body()})" if self.label else self.body()
+            if self.size > _LEAST_REMEMBERED:
+                self._text = text
+        return text
 
     def __repr__(self) -> str:
         return f"<{self}>"
@@ -91,6 +114,7 @@ class Type:
         copy = cls.__new__(cls)
         for slot in cls._copied:
             setattr(copy, slot, getattr(self, slot))
+        copy._text = None
         copy._as_const = None
         copy._as_not_const = None
         copy._fixed = 0
@@ -142,7 +166,7 @@ class ErrorType(Type):
 
     def __init__(self, message: str, cause: Sequence[Any] | None = None, hint: str = "") -> None:
         super().__init__()
-        self.message = message
+        self.message = cropped(message)
         self.cause = cause
         self.hint = hint
 
@@ -410,8 +434,8 @@ def equal(left: Type, right: Type) -> bool:
 
     An error type equals nothing, not even itself. References are equal when their paths are.
     """
-    if left.kind_id != right.kind_id or left.kind_id == 0:
-        return False
+    if left is right or left.kind_id != right.kind_id or left.kind_id == 0:
+        return left is right and left.kind_id != 0
     compare = _EQUAL.get(type(left))
     return compare is None or compare(left, right)
 
@@ -478,7 +502,7 @@ _EQUAL: dict[type[Type], Callable[[Any, Any], bool]] = {
 
 def list_of(element: Type) -> Type:
     """``[element]``."""
-    return element if element.kind_id == 0 else ListType(element)
+    return checked(ListType(element))
 
 
 _MAP_KEYS = frozenset({"string", "int", "float", "bool", "file", "top"})
@@ -488,7 +512,7 @@ def map_of(key: Type, value: Type) -> Type:
     """``[key:value]``; an error when the key's kind is none that maps can have."""
     if key.kind not in _MAP_KEYS:
         return ErrorType(f"{key} is not a valid map key type")
-    return value if value.kind_id == 0 else MapType(key, value)
+    return checked(MapType(key, value))
 
 
 def tuple_of(fields: Sequence[Field]) -> Type:
@@ -544,10 +568,16 @@ def labelled(label: str, type: Type) -> Type:
 
 
 def checked(type: Type) -> Type:
-    """The type, or the first error among its parts."""
+    """The type, or the first error among its parts, or an error when it is too large."""
+    size = 1
     for part in type.parts():
         if part.kind_id == 0:
             return part
+        size += part.size
+    limit = MAX_MODULE_PARTS if type.kind_id == ModuleType.kind_id else MAX_TYPE_PARTS
+    if size > limit:
+        return ErrorType(f"type is too large: it is made of more than {limit} types")
+    type.size = size
     return type
 
 

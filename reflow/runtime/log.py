@@ -104,11 +104,6 @@ class Log:
         lead = "reflow: " if self._clock is None else f"{self._clock.stamp()} "
         self._write(f"{lead}{text}\n")
 
-    @property
-    def wants_debug(self) -> bool:
-        """Whether anybody sees debug messages: costly ones need not be made otherwise."""
-        return self.run_log is not None or self.level >= DEBUG
-
 
 def parse_level(text: str) -> int:
     """Read a level, in any case. Raises ValueError."""

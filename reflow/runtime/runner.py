@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reflow.core.assertion import AssertionKey, Assertions
 from reflow.core.digest import Digest
@@ -30,7 +30,7 @@ from reflow.runtime.record import LIFE, Record
 from reflow.runtime.report import RunReport
 from reflow.runtime.request import RunRequest
 from reflow.runtime.runstate import Phase, RunFiles, RunState, StateFile
-from reflow.runtime.status import Status
+from reflow.runtime.status import Row, Status
 from reflow.runtime.stores import Stores
 from reflow.runtime.trace import RUN_PROCESS, Trace
 from reflow.runtime.watch import Watch
@@ -148,6 +148,15 @@ class Runner:
         except OSError as err:
             self._log.error(f"the state of this run cannot be saved: {err}")
 
+    def counters(self) -> dict[str, Any]:
+        """Figures for those who look at the process while it runs."""
+        stats = self._stats() or EvalStats()
+        return {
+            "run": str(self.id),
+            "scheduler": {"TotalTasks": stats.total, "Running": stats.running, "Waiting": stats.waiting},
+            "execs": {"Executed": stats.executed, "Cached": stats.cached, "Failed": stats.failed},
+        }
+
     def kill_now(self) -> None:
         """End what runs without waiting for it: for a second signal."""
         self._cluster.kill_now()
@@ -181,14 +190,18 @@ class Runner:
             self._log.info(f"Trace: {self._trace.path}")
 
     async def _hash_inputs(self) -> None:
-        row = self._group.row("inputs", "hashing")
+        rows: list[Row] = []
 
         def progress(files: int, all_files: int, size: int, all_size: int) -> None:
             text = f"hashing {files} of {all_files} files, {format_size(size)} of {format_size(all_size)}"
-            self._group.update(row, text)
+            if rows:
+                self._group.update(rows[0], text)
+            else:
+                rows.append(self._group.row("inputs", text))
 
         count = await self._stores.inputs.hash_known(progress)
-        self._group.done(row, f"hashed {count} files")
+        for row in rows:
+            self._group.done(row, f"hashed {count} files")
         trouble = self._stores.inputs.trouble
         if trouble is not None:
             self._log.info(f"digests of inputs are not remembered: {trouble}")

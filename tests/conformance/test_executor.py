@@ -518,6 +518,44 @@ async def test_remove_kills(ground: Ground) -> None:
     assert ground.left() == []
 
 
+async def test_an_interrupted_copy_of_inputs_leaves_nothing(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {f"f{n}": await ground.users(f"f{n}", b"%d" % n * 1000) for n in range(400)}
+    id = Digest.random()
+    putting = asyncio.ensure_future(ground.put(command("ls %s", Fileset(files)), id))
+    await asyncio.sleep(0.03)
+    await ground.executor.remove(id)
+    with pytest.raises(ReflowError) as caught:
+        await (await putting).wait()
+    assert caught.value.kind is Kind.CANCELED
+    assert ground.left() == []
+
+
+async def test_an_exec_can_be_removed_before_anything_happened(ground: Ground) -> None:
+    id = Digest.random()
+    putting = asyncio.ensure_future(ground.put(command("sleep 600"), id))
+    await asyncio.sleep(0)
+    await ground.executor.remove(id)
+    with pytest.raises(ReflowError) as caught:
+        await asyncio.wait_for(putting, 10)
+    assert caught.value.kind is Kind.CANCELED
+
+
+async def test_a_waiting_exec_can_be_interrupted(ground: Ground) -> None:
+    other = ground.new_executor()
+    await other.start()
+    config = command("sleep 600")
+    await ground.put(config)
+    id = Digest.random()
+    putting = asyncio.ensure_future(other.put(id, config))
+    await asyncio.sleep(0.1)
+    await other.remove(id)
+    with pytest.raises(ReflowError):
+        await putting
+    await other.close()
+
+
 async def test_close_with_kill_leaves_nothing(ground: Ground) -> None:
     execs = [await ground.put(command(f"sleep 30{number}")) for number in range(3)]
     await ground.executor.close(kill=True)

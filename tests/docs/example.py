@@ -1,12 +1,12 @@
 """Examples of the documentation, run as they stand there.
 
-A ``reflow`` block is a module, or several: ``// file: NAME`` begins a file, and the last ``.rf`` of them is the
-program. Comments at the start of a line say what is to happen:
+A ``reflow`` block is a module, or several: ``// file: NAME`` begins a file, and the last ``.rf`` of them is
+the program. Comments at the start of a line say what is to happen:
 
     // run: ARGS           runs the program with these parameters (without such a line it is run without any)
     // prints: VALUE       that is the value of Main
     // type: TYPE          that is the type of Main
-    // output: LINE        that is a line of what ``-out`` places: of the file, or ``PATH: LINE`` of a directory
+    // output: LINE        that is a line of what ``-out`` places; of a directory, ``PATH: LINE``
     // executed: N         so many execs ran
     // traces: TEXT        such a line was traced
     // warning: TEXT       such a warning is given when the program is checked; there are no others
@@ -16,9 +16,9 @@ program. Comments at the start of a line say what is to happen:
 A block that says nothing of the kind is checked and not run. A program that is to compute something is run by
 the real command, with ``-executor process``.
 
-A ``values`` block has an expression a line, an arrow, and its value or ``error: TEXT``. A ``console`` block has
-commands after ``$`` with what they print; ``…`` stands for anything. It runs where the files of the block above
-it are.
+A ``values`` block has an expression a line, an arrow, and its value or ``error: TEXT``. A ``console`` block
+has commands after ``$`` with what they print; ``…`` stands for anything. It runs where the files of the block
+above it are.
 """
 
 from __future__ import annotations
@@ -200,8 +200,7 @@ def run_values(block: Block) -> None:
 
 
 _SYSTEM = "".join(
-    f'{name} := make("$/{name}")\n'
-    for name in ("dirs", "files", "path", "regexp", "strings", "test")
+    f'{name} := make("$/{name}")\n' for name in ("dirs", "files", "path", "regexp", "strings", "test")
 )
 
 

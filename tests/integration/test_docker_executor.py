@@ -234,6 +234,20 @@ async def test_containers_of_live_runs_are_left_alone(ground: Ground) -> None:
     await other.close()
 
 
+@pytest.mark.parametrize("delay_s", [0, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15])
+async def test_nothing_is_left_of_an_exec_that_is_interrupted_at_any_moment(
+    ground: Ground, api: DockerApi, delay_s: float
+) -> None:
+    id = Digest.random()
+    putting = asyncio.ensure_future(ground.put(command("sleep 600"), id))
+    await asyncio.sleep(delay_s)
+    await ground.executor.remove(id)
+    with pytest.raises(ReflowError):
+        await (await putting).wait()
+    assert await containers_below(api, ground.localdir) == []
+    assert ground.left() == []
+
+
 async def test_kill_now_leaves_no_container(ground: Ground, api: DockerApi) -> None:
     running = await ground.put(command("sleep 600"))
     await asyncio.to_thread(ground.executor.kill_now)

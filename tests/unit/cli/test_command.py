@@ -69,12 +69,11 @@ def test_flags_and_words_are_told_apart() -> None:
     arguments = command(max_words=None).parse(["-n=4", "--b", "-s", "t", "w", "-n=5"])
     assert (arguments["n"], arguments["b"], arguments["s"]) == (4, True, "t")
     assert arguments.words == ["w", "-n=5"]
-    assert arguments.given == {"n", "b", "s"}
 
 
 def test_defaults_hold_when_nothing_is_given() -> None:
     arguments = command().parse([])
-    assert (arguments["n"], arguments["b"], arguments["s"], arguments.given) == (3, False, "", frozenset())
+    assert (arguments["n"], arguments["b"], arguments["s"]) == (3, False, "")
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def test_empty_cells_indent_by_four() -> None:
 
 def test_the_longest_key_of_a_nested_column_moves_all() -> None:
     text = "\tparams:\n\t\twho:\tx\n\tphase:\tDone\n"
-    assert tabulate(text) == "    params:\n           who: x\n    phase: Done\n" or "who: x" in tabulate(text)
+    assert tabulate(text) == "    params:\n           who: x\n    phase: Done\n"
 
 
 def test_times_show_the_clock_then_the_day_then_the_date() -> None:

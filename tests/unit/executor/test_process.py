@@ -63,11 +63,6 @@ async def test_paths_are_the_same_every_time(ground: Ground) -> None:
     await other.executor.close()
 
 
-async def test_access_to_the_docker_daemon_is_refused(ground: Ground) -> None:
-    with pytest.raises(ReflowError, match="-executor docker"):
-        await ground.put(command("true", needs_docker_access=True))
-
-
 async def test_a_command_with_a_null_byte_is_an_error(ground: Ground) -> None:
     with pytest.raises(ReflowError) as caught:
         await ground.put(command("echo \0"))
