@@ -45,6 +45,7 @@ def build_config(node: Flow, values: Sequence[Fileset], image: str | None) -> Ex
         needs_aws_creds=aws,
         needs_docker_access=docker,
         output_is_dir=node.output_is_dir,
+        output_names=node.output_names,
         position=position,
     )
 

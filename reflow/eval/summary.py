@@ -71,7 +71,7 @@ class _Row:
                 ("disk", self.disk),
                 ("tmp", self.tmp),
             ):
-                # A short exec may end before it is looked at: that says nothing of what it used.
+                # A short exec may end before it is looked at; it counts as one that used nothing.
                 if name in profile and profile[name].n:
                     spread.add(profile[name].mean if name == "cpu" else profile[name].max)
         if inspect.runtime_s > 0:
@@ -95,7 +95,7 @@ class _Row:
     @property
     def asks_too_much(self) -> bool:
         asked = self.requested.amount("mem")
-        return bool(self.mem.count) and asked > MIN_EXEC.amount("mem") and self.mem.mean / asked <= LOW_USE
+        return bool(self.measured) and asked > MIN_EXEC.amount("mem") and self.mem.mean / asked <= LOW_USE
 
 
 class Summary:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from reflow.core.digest import Digest, digest_text
 from reflow.core.execconfig import ExecConfig, ExecInspect, InputArg, OutputArg, ProfileEntry
-from reflow.core.fileset import Fileset
+from reflow.core.fileset import EMPTY_FILESET, Fileset
 from reflow.core.units import format_duration, format_size
 from reflow.flow.digest import digest
 from reflow.flow.node import Exec, Extern, Intern
@@ -67,7 +67,8 @@ def failure(
 ) -> str:
     """The message that says that a node has failed; ``stdout`` and ``stderr`` are lines of its output."""
     runtime_s = 0.0 if inspect is None else inspect.runtime_s
-    lines = [f" <-  {_head(flow, 'err')}{_outcome(None, runtime_s)}", f"\terror {error}", f"\t{flow.pos}"]
+    value = None if inspect is None else EMPTY_FILESET
+    lines = [f" <-  {_head(flow, 'err')}{_outcome(value, runtime_s)}", f"\terror {error}", f"\t{flow.pos}"]
     if isinstance(flow, Exec):
         block = [*_start_block(flow, config, uri)]
         block += ["stdout:", *(f"    {line}" for line in stdout)]

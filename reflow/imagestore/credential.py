@@ -118,5 +118,7 @@ def _ask_helper(helper: str, key: str) -> Credential:
         row = json.loads(done.stdout)
         user, secret = str(row["Username"]), str(row["Secret"])
     except (ValueError, KeyError, TypeError):
-        raise ImageError(Kind.NOT_ALLOWED, f"{program} get {key}: its answer is not as it should be") from None
+        raise ImageError(
+            Kind.NOT_ALLOWED, f"{program} get {key}: its answer is not as it should be"
+        ) from None
     return Credential(identity_token=secret) if user == _TOKEN_USER else Credential(user, secret)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import http.client
 import re
+import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -31,16 +32,14 @@ def is_local(netloc: str) -> bool:
 class Reply:
     """An answer whose body is still to be read. ``headers`` have lower-case names."""
 
-    def __init__(self, response: http.client.HTTPResponse, refresh: Callable[[], None]) -> None:
+    def __init__(self, response: http.client.HTTPResponse, read: Callable[[int], bytes]) -> None:
         self.status = response.status
         self.headers = {name.lower(): value for name, value in response.getheaders()}
-        self._response = response
-        self._refresh = refresh
+        self._read = read
 
     def read(self, size: int) -> bytes:
         """At most that many bytes; nothing at the end. A body that is cut off may end early without notice."""
-        self._refresh()
-        return self._response.read1(size)
+        return self._read(size)
 
     def read_all(self, limit: int) -> bytes:
         """The whole body. Raises ImageError when there is more than ``limit``, or less than was announced."""
@@ -69,21 +68,16 @@ class Transport:
 
     @contextmanager
     def open(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str] | None = None,
-        body: bytes | None = None,
-        *,
-        first_byte_s: float | None = None,
+        self, method: str, url: str, headers: Mapping[str, str] | None = None, body: bytes | None = None
     ) -> Iterator[Reply]:
         """Send a request and follow redirections; ``Authorization`` is for the first host only.
 
-        Raises ImageError NET, TIMEOUT or PRECONDITION naming the host, from the body of the block as well.
+        This and reading the answer raise ImageError naming the host: NET, TIMEOUT, PRECONDITION for a
+        certificate that is not trusted, INVALID for what is no address.
         """
         fields = {name: value for name, value in (headers or {}).items() if value}
         for _ in range(_MAX_REDIRECTS + 1):
-            with self._exchange(method, url, fields, body, first_byte_s) as reply:
+            with self._exchange(method, url, fields, body) as reply:
                 target = reply.headers.get("location", "") if reply.status in _REDIRECTS else ""
                 if not target:
                     yield reply
@@ -93,45 +87,44 @@ class Transport:
 
     @contextmanager
     def _exchange(
-        self, method: str, url: str, headers: dict[str, str], body: bytes | None, first_byte_s: float | None
+        self, method: str, url: str, headers: dict[str, str], body: bytes | None
     ) -> Iterator[Reply]:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise ImageError(Kind.INVALID, f"{url!r} is no address of a web server")
-        try:
+        with self._explaining(parts.netloc):
             connection = self._connect(parts, self._patience_s(self._limits.connect_s))
-            yield from self._converse(connection, parts, method, headers, body, first_byte_s)
+        try:
+            with self._explaining(parts.netloc):
+                connection.connect()
+                self._job.attach(connection.sock)
+                connection.sock.settimeout(self._patience_s(self._limits.stall_s))
+                _send(connection, parts, method, headers, body)
+                response = connection.getresponse()
+            yield Reply(response, self._reader(parts.netloc, connection.sock, response))
+        finally:
+            if connection.sock is not None:
+                self._job.detach(connection.sock)
+            connection.close()
+
+    def _reader(
+        self, host: str, socket: socket.socket, response: http.client.HTTPResponse
+    ) -> Callable[[int], bytes]:
+        def read(size: int) -> bytes:
+            with self._explaining(host):
+                if not response.isclosed():
+                    socket.settimeout(self._patience_s(self._limits.stall_s))
+                return response.read1(size)
+
+        return read
+
+    @contextmanager
+    def _explaining(self, host: str) -> Iterator[None]:
+        try:
+            yield
         except (OSError, http.client.HTTPException, ValueError) as err:
             self._job.check()
-            raise _explained(parts.netloc, err, self._limits) from err
-
-    def _converse(
-        self,
-        connection: http.client.HTTPConnection,
-        parts: SplitResult,
-        method: str,
-        headers: dict[str, str],
-        body: bytes | None,
-        first_byte_s: float | None,
-    ) -> Iterator[Reply]:
-        try:
-            connection.connect()
-            socket = connection.sock
-            self._job.attach(socket)
-        except BaseException:
-            connection.close()
-            raise
-        try:
-            stall_s = self._limits.stall_s
-            socket.settimeout(self._patience_s(max(first_byte_s or 0, stall_s)))
-            is_proxied = getattr(connection, "is_proxied", False)
-            target = parts.geturl() if is_proxied else parts._replace(scheme="", netloc="").geturl() or "/"
-            connection.request(method, target, body, {"User-Agent": "reflow", **headers})
-            response = connection.getresponse()
-            yield Reply(response, lambda: socket.settimeout(self._patience_s(stall_s)))
-        finally:
-            self._job.detach(socket)
-            connection.close()
+            raise _explained(host, err, self._limits) from err
 
     def _patience_s(self, at_most_s: float) -> float:
         self._job.check()
@@ -141,6 +134,21 @@ class Transport:
         if left_s <= 0:
             raise TimeoutError("no answer in time")
         return min(left_s, at_most_s)
+
+
+def _send(
+    connection: http.client.HTTPConnection,
+    parts: SplitResult,
+    method: str,
+    headers: dict[str, str],
+    body: bytes | None,
+) -> None:
+    target = parts._replace(scheme="", netloc="", fragment="").geturl() or "/"
+    fields = {"User-Agent": "reflow", **headers}
+    if isinstance(connection, _ProxiedConnection):
+        target = parts._replace(fragment="").geturl()
+        fields |= connection.proxy_headers
+    connection.request(method, target, body, fields)
 
 
 def _redirected(url: str, target: str, headers: dict[str, str]) -> tuple[str, dict[str, str]]:
@@ -154,7 +162,9 @@ def _redirected(url: str, target: str, headers: dict[str, str]) -> tuple[str, di
 
 def _explained(host: str, err: Exception, limits: Limits) -> ImageError:
     if isinstance(err, ssl.SSLCertVerificationError):
-        detail = f"its certificate is not trusted ({err.verify_message}): set SSL_CERT_FILE to a file that has"
+        detail = (
+            f"its certificate is not trusted ({err.verify_message}): set SSL_CERT_FILE to a file that has"
+        )
         return ImageError(Kind.PRECONDITION, f"{host}: {detail} the certificate of its authority")
     if isinstance(err, TimeoutError):
         return ImageError(Kind.TIMEOUT, f"{host}: no answer in time ({limits.stall_s:g} s without a byte)")
@@ -168,7 +178,7 @@ def _explained(host: str, err: Exception, limits: Limits) -> ImageError:
 class _ProxiedConnection(http.client.HTTPConnection):
     """Asks a proxy for what is on a plain HTTP server."""
 
-    is_proxied = True
+    proxy_headers: dict[str, str]
 
 
 def _new_connection(parts: SplitResult, timeout_s: float) -> http.client.HTTPConnection:
@@ -180,6 +190,7 @@ def _new_connection(parts: SplitResult, timeout_s: float) -> http.client.HTTPCon
     host = proxy.netloc.rpartition("@")[2]
     if parts.scheme == "http":
         connection = _ProxiedConnection(host, timeout=timeout_s)
+        connection.proxy_headers = headers
         return connection
     tunnel = http.client.HTTPSConnection(host, timeout=timeout_s)
     tunnel.set_tunnel(parts.netloc, headers=headers)

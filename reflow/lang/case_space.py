@@ -97,35 +97,80 @@ def space_text(space: Space, type: Type) -> str:
 # ------------------------------------------------------------------------------------ sets of spaces
 
 
-def is_met(unhandled: Iterable[Space], space: Space) -> bool:
+class TooMuchEffortError(Exception):
+    """The cases of a switch cannot be looked through in a sensible time."""
+
+
+class Effort:
+    """Counts steps: how many spaces are left over can double with every case."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self, limit: int = 1 << 22) -> None:
+        self._left = limit
+
+    def spend(self, steps: int) -> None:
+        """Count some steps. Raises TooMuchEffortError when there were too many."""
+        self._left -= steps
+        if self._left < 0:
+            raise TooMuchEffortError
+
+
+def is_met(unhandled: Iterable[Space], space: Space, effort: Effort) -> bool:
     """Tell whether a space has values in common with any of some."""
-    return any(intersection(space, each) is not NOTHING for each in unhandled)
+    steps = _size(space)
+    for each in unhandled:
+        if isinstance(each, VariantSpace) and isinstance(space, VariantSpace) and each.tag != space.tag:
+            continue
+        effort.spend(steps)
+        if intersection(space, each) is not NOTHING:
+            return True
+    return False
 
 
-def without(unhandled: Sequence[Space], pattern: Pattern, type: Type) -> list[Space]:
+def without(unhandled: Sequence[Space], pattern: Pattern, type: Type, effort: Effort) -> list[Space]:
     """The spaces without the values that a pattern of the given type matches."""
-    rest = complement(pattern, type)
-    tag = pattern.tag if isinstance(pattern, VariantPattern) else None
+    if isinstance(pattern, VariantPattern) and isinstance(type, SumType) and None not in unhandled:
+        return _without_variant(unhandled, pattern, type, effort)
+    return _without_all(unhandled, complement(pattern, type, effort), effort)
+
+
+def _without_variant(
+    unhandled: Sequence[Space], pattern: VariantPattern, type: SumType, effort: Effort
+) -> list[Space]:
+    """The same for a tag: spaces of other tags stay, and need not be looked at."""
+    own = [each for each in unhandled if isinstance(each, VariantSpace) and each.tag == pattern.tag]
+    left = [each for each in unhandled if not (isinstance(each, VariantSpace) and each.tag == pattern.tag)]
+    return left + _without_all(own, _element_complement(pattern, type, effort), effort)
+
+
+def _without_all(unhandled: Sequence[Space], rest: Sequence[Space], effort: Effort) -> list[Space]:
     left: list[Space] = []
     for each in unhandled:
-        is_apart = tag is not None and isinstance(each, VariantSpace) and each.tag != tag
-        if is_apart or any(_covers(other, each) for other in rest):
+        if _is_inside(each, rest, effort):
             left.append(each)
         else:
             met = [intersection(each, other) for other in rest]
             left += [one for one in met if one is not NOTHING]
-    return _largest(left)
+    return _largest(left, effort)
 
 
-def _largest(spaces: Iterable[Space]) -> list[Space]:
+def _largest(spaces: Iterable[Space], effort: Effort) -> list[Space]:
     """The spaces that are not inside another of them. Those of two tags are never compared."""
     by_tag: dict[str, list[Space]] = {}
     for space in dict.fromkeys(spaces):
         kept = by_tag.setdefault(space.tag if isinstance(space, VariantSpace) else "", [])
-        if not any(_covers(each, space) for each in kept):
+        if not _is_inside(space, kept, effort):
             kept[:] = [each for each in kept if not _covers(space, each)]
             kept.append(space)
     return [each for kept in by_tag.values() for each in kept]
+
+
+def _is_inside(space: Space, others: Sequence[Space], effort: Effort) -> bool:
+    """Tell whether a space is inside one of some others."""
+    looked_at = next((at for at, each in enumerate(others) if _covers(each, space)), -1)
+    effort.spend(_size(space) * (looked_at if looked_at >= 0 else len(others)))
+    return looked_at >= 0
 
 
 def _covers(one: Space, two: Space) -> bool:
@@ -133,60 +178,78 @@ def _covers(one: Space, two: Space) -> bool:
     return one is None or (two is not None and intersection(one, two) == two)
 
 
+def _size(space: Space) -> int:
+    """About how many steps it takes to compare a space with another."""
+    match space:
+        case TupleSpace(items=items):
+            return 1 + len(items) // 2
+        case ListSpace(items=items):
+            return 1 + len(items) // 16
+        case StructSpace(fields=fields):
+            return 1 + len(fields) // 2
+        case _:
+            return 1
+
+
 # --------------------------------------------------------------------------------------- complement
 
 
-def complement(pattern: Pattern, type: Type) -> list[Space]:
+def complement(pattern: Pattern, type: Type, effort: Effort) -> list[Space]:
     """What a pattern does not match, of all values of a type."""
     match pattern, type:
         case TuplePattern(items=items), TupleType(fields=fields):
             return [
-                TupleSpace(_only(index, rest, len(items)))
+                TupleSpace(_only(index, rest, len(items), effort))
                 for index, item in enumerate(items)
-                for rest in complement(item, fields[index].type)
+                for rest in complement(item, fields[index].type, effort)
             ]
         case ListPattern(), ListType():
-            return _list_complement(pattern, type)
+            return _list_complement(pattern, type, effort)
         case StructPattern(), FieldsType():
             named = dict(pattern.fields)
             return [
                 _struct({field.name: rest})
                 for field in type.fields
                 if field.name in named
-                for rest in complement(named[field.name], field.type)
+                for rest in complement(named[field.name], field.type, effort)
             ]
         case VariantPattern(), SumType():
-            return _variant_complement(pattern, type)
+            effort.spend(len(type.variants))
+            others = [VariantSpace(each.tag, None) for each in type.variants if each.tag != pattern.tag]
+            return [*_element_complement(pattern, type, effort), *others]
         case _:
             return []
 
 
-def _only(index: int, space: Space, size: int) -> tuple[Space, ...]:
+def _only(index: int, space: Space, size: int, effort: Effort) -> tuple[Space, ...]:
+    effort.spend(1 + size // 16)
     return (None,) * index + (space,) + (None,) * (size - index - 1)
 
 
-def _list_complement(pattern: ListPattern, type: ListType) -> list[Space]:
+def _list_complement(pattern: ListPattern, type: ListType, effort: Effort) -> list[Space]:
     size = len(pattern.items)
+    effort.spend(size * size // 16)
     rest: list[Space] = [ListSpace((None,) * shorter, False) for shorter in range(size)]
     for index, item in enumerate(pattern.items):
         # The original leaves the tail out here: longer lists with such an element count as handled.
-        rest += [ListSpace(_only(index, each, size), False) for each in complement(item, type.element)]
+        for each in complement(item, type.element, effort):
+            rest.append(ListSpace(_only(index, each, size, effort), False))
     if pattern.tail is None:
         rest.append(ListSpace((None,) * (size + 1), True))
     else:
-        for each in complement(pattern.tail, type):
+        for each in complement(pattern.tail, type, effort):
             assert isinstance(each, ListSpace)
+            effort.spend(1 + size // 16)
             rest.append(ListSpace((None,) * size + each.items, each.goes_on))
     return rest
 
 
-def _variant_complement(pattern: VariantPattern, type: SumType) -> list[Space]:
-    rest: list[Space] = []
+def _element_complement(pattern: VariantPattern, type: SumType, effort: Effort) -> list[Space]:
+    """Variants of the pattern's own tag that it does not match."""
     own = type.variant(pattern.tag)
-    if pattern.element is not None and own is not None and own.element is not None:
-        rest += [VariantSpace(pattern.tag, each) for each in complement(pattern.element, own.element)]
-    rest += [VariantSpace(each.tag, None) for each in type.variants if each.tag != pattern.tag]
-    return rest
+    if pattern.element is None or own is None or own.element is None:
+        return []
+    return [VariantSpace(pattern.tag, each) for each in complement(pattern.element, own.element, effort)]
 
 
 # ------------------------------------------------------------------------------------- intersection

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reflow.lang.case_space import Space, is_met, space_of, space_text, without
+from reflow.lang.case_space import Effort, Space, TooMuchEffortError, is_met, space_of, space_text, without
 from reflow.lang.check_pattern import pattern_text
 from reflow.lang.checker import Checker, error_text
 from reflow.lang.constness import swizzled
@@ -41,22 +41,26 @@ def _check_cases(check: Checker, expr: Switch, scrutinee: Type, scopes: list[lis
         if wrong is not None:
             text = f"pattern {pattern_text(case.pattern)} is incompatible with type {scrutinee}"
             return ErrorType(text, hint=wrong.message)
-    errors = case_errors(scrutinee, expr.pos, expr.cases)
+    errors = case_errors(scrutinee, expr.pos, expr.cases, check.effort)
     if errors:
         return ErrorType(error_text(errors), cause=errors)
     return swizzled(unify(CAN_CONST, types), NOT_CONST, scrutinee)
 
 
-def case_errors(type: Type, pos: Pos, cases: Sequence[Case]) -> list[Diagnostic]:
+def case_errors(type: Type, pos: Pos, cases: Sequence[Case], effort: Effort) -> list[Diagnostic]:
     """What is wrong with the cases as a whole: values that none matches, cases that match nothing."""
     unreachable = []
     unhandled: list[Space] = [None]
-    for case in cases:
-        if not is_met(unhandled, space_of(case.pattern)):
-            hint = "the cases above match all that it would"
-            text = f"case is unreachable: {pattern_text(case.pattern)}"
-            unreachable.append(Diagnostic(case.pos, text, hint))
-        unhandled = without(unhandled, case.pattern, type)
+    try:
+        for case in cases:
+            if not is_met(unhandled, space_of(case.pattern), effort):
+                hint = "the cases above match all that it would"
+                text = f"case is unreachable: {pattern_text(case.pattern)}"
+                unreachable.append(Diagnostic(case.pos, text, hint))
+            unhandled = without(unhandled, case.pattern, type, effort)
+    except TooMuchEffortError:
+        hint = "match some parts in a switch of their own"
+        return [Diagnostic(pos, "case patterns are too many to be looked through", hint)]
     if not unhandled:
         return unreachable
     hint = f"not matched: {space_text(unhandled[0], type)}"

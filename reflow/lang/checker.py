@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 
 from reflow.lang import hints, syntax
+from reflow.lang.case_space import Effort
 from reflow.lang.check_pattern import bind_pattern
 from reflow.lang.diagnostic import Diagnostic
 from reflow.lang.limit import MAX_QUOTED, cropped
@@ -30,7 +31,7 @@ _MOST_HINTED = 40
 class Checker:
     """One pass over a module or an expression. ``rules`` has one for each class of expression.
 
-    ``failed`` turns true when an expression gets an error type or a pattern does not fit, so that a tree
+    ``effort`` bounds the time that all its switches take. ``failed`` turns true when an expression gets an error type or a pattern does not fit, so that a tree
     without errors need not be walked for them.
     """
 
@@ -46,6 +47,7 @@ class Checker:
         self.opener = opener
         self.directory = directory
         self.failed = False
+        self.effort = Effort()
         self._rules = rules
         self._decls = decls
         self._decl_errors: dict[Decl, ErrorType] = {}

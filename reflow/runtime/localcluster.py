@@ -80,6 +80,7 @@ class LocalCluster:
         self.executor_name = ""
         self._wanted = request.executor or config.provider("executor")
         self._hard_memory = config.has_hard_memory
+        self._is_dir_named = bool(request.local_dir)
         self._stores = stores
         self._log = log
         self._images: ImageDigests | None = None
@@ -91,6 +92,9 @@ class LocalCluster:
 
     async def choose(self, images: list[str]) -> None:
         """Choose the executor and say which and why. Raises ReflowError when a named one cannot be had."""
+        if self._is_dir_named:
+            _explain_directory(self.local_dir)
+        _explain_directory(self.local_dir)
         choice = await choose_executor(self._wanted, images=images)
         self.executor_name = choice.name
         self._log.info(f"executor: {choice.name} ({choice.reason})")
@@ -136,7 +140,6 @@ class LocalCluster:
             from reflow.sched.local import LocalScheduler
 
             try:
-                _explain_directory(self.local_dir)
                 self._executor = self._make_executor()
                 await self._executor.start()
             except ReflowError as err:

@@ -175,11 +175,13 @@ class LocalScheduler:
         ]
         if not lacking:
             return None
-        cause = (
-            f"required resource {wanted} greater than available {most}; "
-            f"the most that can be had here is {', '.join([_advice(name, most) for name in lacking])}"
+        shown = Resources({name: most.amount(name) for name in ("mem", "cpu", "disk", *lacking)})
+        advice = ", ".join([_advice(name, most) for name in lacking])
+        return ReflowError(
+            Kind.RESOURCES_EXHAUSTED,
+            f"required resource {wanted} greater than available {shown}",
+            cause=f"exec {task.config.ident or task.id}: the most that can be had here is {advice}",
         )
-        return ReflowError(Kind.RESOURCES_EXHAUSTED, "exec", task.config.ident or task.id, cause=cause)
 
     async def _wait_for_room(self, task: Task) -> Waiting:
         future = asyncio.get_running_loop().create_future()

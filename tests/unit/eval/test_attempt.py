@@ -29,6 +29,7 @@ def test_an_exec_is_submitted_with_its_inputs_and_outputs() -> None:
         arg_names=("{{in0}}", "{{out}}"),
         resources=Resources(mem=500.0 * (1 << 20), cpu=1.0),
         output_is_dir=(False,),
+        output_names=node.output_names,
         position="main.rf:2:1",
     )
 

@@ -112,7 +112,7 @@ def test_a_failure_shows_command_and_output() -> None:
     error = ReflowError(Kind.DOCKER_EXEC, "exec", "1234", cause="exited with code 3")
     report = inspect(runtime_s=2.0, directory="/tmp/flow/execs/1234")
     text = tasklines.failure(NODE, CONFIG, error, "memory/1234", report, ["out 1", "out 2"], ["err"])
-    head = f" <-  main.sort    {SHORT} err    exec 2s ?\n\terror {error}\n\tmain.rf:3:14\n"
+    head = f" <-  main.sort    {SHORT} err    exec 2s 0B\n\terror {error}\n\tmain.rf:3:14\n"
     logs = "\n\tstdout:\n\t    out 1\n\t    out 2\n\tstderr:\n\t    err\n\tdirectory: /tmp/flow/execs/1234\n"
     assert text == head + START_BLOCK + logs + PROFILE
 

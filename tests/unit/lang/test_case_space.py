@@ -4,6 +4,7 @@ import pytest
 
 from reflow.lang.case_space import (
     NOTHING,
+    Effort,
     Space,
     complement,
     intersection,
@@ -82,7 +83,7 @@ def text(spaces: list[Space], type: Type) -> str:
     ],
 )
 def test_what_a_pattern_does_not_match(pattern: Pattern, type: Type, left: str) -> None:
-    assert text(complement(pattern, type), type) == left
+    assert text(complement(pattern, type, Effort()), type) == left
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,7 @@ def test_what_two_patterns_both_match(type: Type, one: Pattern, two: Pattern, bo
 
 def test_longer_lists_count_as_handled_by_an_element_before_a_tail() -> None:
     # So it is in the original: [#A, ...] leaves only lists of one element with another tag.
-    unhandled = without([None], lst(A, tail=ANYTHING), LIST)
+    unhandled = without([None], lst(A, tail=ANYTHING), LIST, Effort())
     assert text(unhandled, LIST) == "[] [#B(_)] [#C(_)]"
 
 
@@ -119,9 +120,9 @@ def test_the_cases_of_a_sum_use_it_up_one_by_one() -> None:
     unhandled: list[Space] = [None]
     for tag in ("A", "B", "C"):
         pattern = VariantPattern(NO_POS, tag, None if tag == "A" else ANYTHING)
-        assert is_met(unhandled, space_of(pattern))
-        unhandled = without(unhandled, pattern, SUM)
-        assert not is_met(unhandled, space_of(pattern))
+        assert is_met(unhandled, space_of(pattern), Effort())
+        unhandled = without(unhandled, pattern, SUM, Effort())
+        assert not is_met(unhandled, space_of(pattern), Effort())
     assert unhandled == []
 
 
@@ -143,8 +144,8 @@ def test_spaces_inside_of_others_are_dropped() -> None:
         "ABAB",
     ):
         patterns = [VariantPattern(NO_POS, tag, None if tag == "A" else ANYTHING) for tag in tags]
-        assert is_met(unhandled, space_of(tup(*patterns)))
-        unhandled = without(unhandled, tup(*patterns), type)
+        assert is_met(unhandled, space_of(tup(*patterns)), Effort())
+        unhandled = without(unhandled, tup(*patterns), type, Effort())
     assert len(unhandled) < 100
 
 
@@ -153,5 +154,5 @@ def test_a_switch_over_many_tags_is_not_slow() -> None:
     type = sum_of([VariantType(tag) for tag in tags])
     unhandled: list[Space] = [None]
     for tag in tags:
-        unhandled = without(unhandled, VariantPattern(NO_POS, tag, None), type)
+        unhandled = without(unhandled, VariantPattern(NO_POS, tag, None), type, Effort())
     assert unhandled == []
