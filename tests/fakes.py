@@ -78,6 +78,9 @@ class CountingAssoc:
         if self.broken is not None:
             raise self.broken
 
+    async def open(self) -> None:
+        self._note("open")
+
     async def get_many(self, keys: Collection[Key]) -> Mapping[Key, Digest | ReflowError]:
         self._note("get_many")
         self.asked += keys

@@ -44,6 +44,10 @@ class AssocEntry:
 class Assoc(Protocol):
     """The index. All methods may be called at the same time, by several processes too."""
 
+    async def open(self) -> None:
+        """Make sure that it can be used. Raises what is wrong with it: newer, damaged, not readable."""
+        ...
+
     async def get_many(self, keys: Collection[Key]) -> Mapping[Key, Digest | ReflowError]:
         """Look keys up; absent ones are left out, broken entries have their error. Refreshes access times."""
         ...

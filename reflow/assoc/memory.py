@@ -19,6 +19,9 @@ class MemoryAssoc:
         self._labels = frozenset(labels)
         self._rows: dict[Digest, AssocEntry] = {}
 
+    async def open(self) -> None:
+        """It is always there."""
+
     async def get_many(self, keys: Collection[Key]) -> Mapping[Key, Digest | ReflowError]:
         """Look keys up."""
         found: dict[Key, Digest | ReflowError] = {}

@@ -54,6 +54,10 @@ class SqliteAssoc:
         self._labels = "\n".join(sorted(labels))
         self._accessed: set[bytes] = set()
 
+    async def open(self) -> None:
+        """Open the file now, and make or migrate it."""
+        await self._database.perform(_nothing)
+
     async def get_many(self, keys: Collection[Key]) -> Mapping[Key, Digest | ReflowError]:
         """Look keys up."""
         rows = await self._rows(list({digest for _, digest in keys}))
@@ -183,6 +187,10 @@ def _entry(row: _FullRow) -> AssocEntry:
         last_access_s,
         frozenset(labels.split("\n")) - {""},
     )
+
+
+def _nothing(connection: sqlite3.Connection) -> None:
+    """Opening the file was all that was wanted."""
 
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ Modules are imported when they are needed: starting up is most of the time of sm
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable, Coroutine
@@ -99,6 +100,8 @@ class App:
         from reflow.runtime.status import Status
 
         if self.display is None:
+            if isinstance(sys.stderr, io.TextIOWrapper):
+                sys.stderr.reconfigure(errors="surrogateescape")
             self.display = Display(sys.stderr, Status())
             if self.log.level < DEBUG:
                 self.display.start()

@@ -39,7 +39,7 @@ def global_flags(config_path: str) -> list[FlagSpec]:
             "fileset_op_limit",
             "int",
             "-1",
-            "filesets read or written at the same time; 0 or less: one per CPU",
+            "no effect: kept for old command lines",
         ),
         ("http", "string", "", "serve status and counters over HTTP at this address (host:port or :port)"),
         ("log", "string", "info", "level of messages: off, error, info or debug"),

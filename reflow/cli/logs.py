@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from reflow.cli.app import App
 from reflow.cli.command import Arguments, Command, Fatal, UsageError
 from reflow.cli.names import EXAMPLES, BadNameError, NameKind, parse_name
+from reflow.cli.tables import is_live
 from reflow.core.digest import Digest, DigestPrefix
 from reflow.runtime.config import not_supported
 from reflow.runtime.home import runs_dir
@@ -164,7 +164,7 @@ class _Follower:
 
     async def step(self) -> bool:
         """Print what is new; wait a moment and return False unless the task has ended."""
-        has_ended = _has_ended(self.task)
+        has_ended = not is_live(self.task)
         place = self.task.stdout if self._is_stdout else self.task.stderr
         if place.startswith("sha256:"):
             data = await _read_object(self._app, Digest.parse(place))
@@ -181,13 +181,6 @@ class _Follower:
             self._app.write_bytes(data)
             self._app.flush()
             self._offset += len(data)
-
-
-def _has_ended(task: Task) -> bool:
-    """Whether nothing more will come: it ended, or its process is gone."""
-    if task.end is not None:
-        return True
-    return task.keepalive is not None and task.keepalive < datetime.now(UTC)
 
 
 def _read_from(path: str, offset: int) -> bytes:

@@ -7,7 +7,15 @@ from datetime import UTC, datetime, timedelta
 from reflow.cli.app import App
 from reflow.cli.command import Arguments, Command, Fatal, UsageError
 from reflow.cli.output import parse_when, tabulate
-from reflow.cli.tables import LONG_COLUMNS, RUN_COLUMNS, TASK_COLUMNS, RunEntry, columns_text, runs_text
+from reflow.cli.tables import (
+    LONG_COLUMNS,
+    RUN_COLUMNS,
+    TASK_COLUMNS,
+    RunEntry,
+    columns_text,
+    is_live,
+    runs_text,
+)
 from reflow.runtime.config import not_supported
 
 _DETAILS = f"""\
@@ -70,7 +78,7 @@ async def _list(
                 continue
             tasks = await taskdb.tasks(TaskQuery(run_id=run.id))
             if not arguments["i"]:
-                tasks = [task for task in tasks if task.end is None]
+                tasks = [task for task in tasks if is_live(task)]
             entries.append(RunEntry(run, sorted(tasks, key=lambda each: (each.start, each.id))))
     finally:
         await taskdb.close()

@@ -37,6 +37,8 @@ def run_program(
         raise not_supported("run -pred (prediction of memory)")
     if not request.is_local and app.config.provider("cluster") not in ("", "localcluster"):
         raise not_supported(f"cluster: {app.config.provider('cluster')} (use -local to run on this machine)")
+    if app.config.provider("metrics") == "prometrics":
+        raise not_supported("metrics: prometrics")
     return app.run_async(_run(app, request, program, local_files, started_s))
 
 

@@ -116,11 +116,16 @@ def task_text(task: Task, *, is_long: bool, is_full: bool) -> str:
         format_size(mem),
         f"{cpu:.1f}",
         format_size(disk),
-        _processes(inspect),
+        _processes(task, inspect),
     ]
     if is_long:
         cells += ["unknown", _short(inspect_id(task)), task.uri, _error(task, inspect, is_full=is_full)]
     return _row(cells) + "\n"
+
+
+def is_live(task: Task) -> bool:
+    """Whether a task has not ended and the process that runs it is known to live."""
+    return task.end is None and (task.keepalive is None or task.keepalive >= datetime.now(UTC))
 
 
 def inspect_of(task: Task) -> ExecInspect | None:
@@ -145,7 +150,9 @@ def _times(start: datetime, end: datetime | None, keepalive: datetime | None) ->
 def _state(task: Task, inspect: ExecInspect | None) -> str:
     if inspect is not None and inspect.config.type == "exec":
         return inspect.state
-    return "complete" if task.end is not None else "unknown"
+    if task.end is not None:
+        return "complete"
+    return "running" if is_live(task) else "unknown"
 
 
 def _usage(inspect: ExecInspect | None) -> tuple[float, float, float]:
@@ -163,9 +170,9 @@ def _usage(inspect: ExecInspect | None) -> tuple[float, float, float]:
     return most.get("mem", 0.0), max(cpu, 0.0), most.get("disk", 0.0) + most.get("tmp", 0.0)
 
 
-def _processes(inspect: ExecInspect | None) -> str:
+def _processes(task: Task, inspect: ExecInspect | None) -> str:
     if inspect is None:
-        return "[]"
+        return "[exec]" if task.image_cmd_id is not None else "[]"
     if inspect.config.type != "exec" or not inspect.commands:
         return f"[{inspect.config.type}]"
     names = Counter(os.path.basename(command.split(" ", 1)[0]) for command in inspect.commands)

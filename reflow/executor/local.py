@@ -7,23 +7,20 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ReflowError
 from reflow.core.execconfig import ExecConfig, ExecResult
-from reflow.core.fileset import File
 from reflow.core.resources import Resources
-from reflow.executor import machine, output, staging, transfer
+from reflow.executor import machine, staging, transfer
 from reflow.executor.blocking import Blocking, to_the_end
 from reflow.executor.execdir import ExecDir
 from reflow.executor.layout import Layout, os_error
 from reflow.executor.localexec import LocalExec
-from reflow.executor.oom import was_killed
-from reflow.executor.outcome import Ending, failure
-from reflow.executor.profile import tree_size
+from reflow.executor.outcome import Ending
 from reflow.executor.view import View
 from reflow.pool import InputLocator, Progress
 from reflow.repository import LocalFiles
@@ -31,12 +28,6 @@ from reflow.repository import LocalFiles
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_SMALL_COUNT = 64
-_SMALL_BYTES = 1 << 20
-"""Work on more files or bytes than this is done in threads; less costs more to hand over than to do."""
-
-_CHUNK_COUNT = 64
-_CHUNK_BYTES = 32 << 20
 _MAX_FINISHED = 1024
 _SAMPLE_S = 1.0
 
@@ -61,6 +52,7 @@ class LocalExecutor(abc.ABC):
         self._repository = repository
         self._locator = locator
         self._files = Blocking("files", max(2, machine.usable_cpus()))
+        self._conclusion = Conclusion(self.layout, repository, locator, self._files, self.name)
         self._execs: dict[Digest, LocalExec] = {}
         self._finished: dict[Digest, None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -216,12 +208,13 @@ class LocalExecutor(abc.ABC):
         result: ExecResult | None = None
         command = ""
         try:
-            staged = await self._staged(running, directory.path)
+            staged = await self._staged(running, directory.path, progress)
             command = staged.command
             running.state = "created"
             ending = await self._execute(running, directory.path, staged)
             running.ended_s = running.ended_s or time.time()
-            result = await self._conclude(running, directory.path, staged, ending)
+            view = partial(self._view, directory.path, staged)
+            result = await self._conclusion.result(running, directory.path, staged, ending, view)
             return result
         finally:
             await self._leave(running, directory, command, result)
@@ -231,7 +224,7 @@ class LocalExecutor(abc.ABC):
         running.launched()
         work = transfer.Transfer(running.config, self._repository, self._locator, directory.path)
         try:
-            return ExecResult(fileset=await self._files(work.perform))
+            return ExecResult(fileset=await to_the_end(self._files(work.perform), work.stop))
         finally:
             await self._files(directory.remove)
 
@@ -245,92 +238,25 @@ class LocalExecutor(abc.ABC):
             delay_s = min(2 * delay_s, 0.5)
         return directory
 
-    async def _staged(self, running: LocalExec, directory: str) -> staging.Staged:
+    async def _staged(self, running: LocalExec, directory: str, progress: Progress | None) -> staging.Staged:
         os.mkdir(f"{directory}/tmp")
         with contextlib.suppress(FileExistsError):
             os.mkdir(f"{directory}/return")
         for index, is_dir in enumerate(running.config.output_is_dir):
             if is_dir:
                 os.mkdir(f"{directory}/return/{index}")
-        is_small = self._same_device and staging.input_count(running.config) <= _SMALL_COUNT
+        is_small = self._same_device and staging.input_count(running.config) <= SMALL_COUNT
         work = self._staging(directory)
         if is_small:
             return work.perform(running.config)
+        if progress is not None:
+            loop = asyncio.get_running_loop()
+
+            def report(copied_bytes: int) -> None:
+                loop.call_soon_threadsafe(progress, "copying inputs", copied_bytes, 0)
+
+            work.report = report
         return await to_the_end(self._files(work.perform, running.config), work.stop)
-
-    async def _conclude(
-        self, running: LocalExec, directory: str, staged: staging.Staged, ending: Ending
-    ) -> ExecResult:
-        altered = await self._altered(staged.sources)
-        now_s = time.time()
-        tmp_bytes = tree_size(f"{directory}/tmp", _SMALL_COUNT)
-        if tmp_bytes < 0:
-            tmp_bytes = await self._files(tree_size, f"{directory}/tmp")
-        running.stats.observe("tmp", tmp_bytes, now_s)
-        if ending.code != 0:
-            disk_bytes = await self._files(tree_size, f"{directory}/return")
-            running.stats.observe("disk", disk_bytes, now_s)
-            return ExecResult(error=await self._files(self._failure, running, ending))
-        if altered is not None:
-            return ExecResult(error=ReflowError(Kind.OTHER, "exec", running.id, cause=altered))
-        return await self._take_outputs(running, directory, staged)
-
-    def _failure(self, running: LocalExec, ending: Ending) -> ReflowError | None:
-        if not ending.oom:
-            killer = was_killed(running.pids, running.started_s, time.time())
-            ending = ending._replace(oom=killer)
-        return failure(running.id, ending, self.layout.logs(running.id), self.name)
-
-    async def _altered(self, sources: Mapping[Digest, str]) -> ReflowError | None:
-        """Check each input; the error of the first that is no longer what it was."""
-        if not sources:
-            return None
-        return await self._maybe(len(sources) <= _SMALL_COUNT, self._check_inputs, sources)
-
-    def _check_inputs(self, sources: Mapping[Digest, str]) -> ReflowError | None:
-        first: ReflowError | None = None
-        for digest, path in sources.items():
-            try:
-                self._locator.check_unchanged(digest)
-                if not os.path.exists(path):  # another exec altered it, and it was set aside then
-                    raise ReflowError(Kind.INTEGRITY, "inputs", path, cause="altered while it was an input")
-            except ReflowError as err:
-                first = first or err
-        return first
-
-    async def _take_outputs(self, running: LocalExec, directory: str, staged: staging.Staged) -> ExecResult:
-        view, root = self._view(directory, staged)
-        config = running.config
-        try:
-            try:
-                outputs = output.find_outputs(config, view, root, _SMALL_COUNT)
-            except output.TooManyFiles:
-                outputs = await self._files(output.find_outputs, config, view, root)
-        except output.OutputError as err:
-            return ExecResult(error=ReflowError(Kind.INVALID, "exec", running.id, cause=str(err)))
-        found = [each for files in outputs for each in files]
-        running.stats.observe("disk", sum(each.info.st_size for each in found), time.time())
-        installed = await self._install(found, directory, staged)
-        values = [{each.rel: installed[each.host] for each in files} for files in outputs]
-        return ExecResult(fileset=output.outputs_fileset(config, values))
-
-    async def _install(
-        self, found: list[output.Found], directory: str, staged: staging.Staged
-    ) -> dict[str, File]:
-        if len(found) <= _SMALL_COUNT and sum(each.info.st_size for each in found) <= _SMALL_BYTES:
-            return output.install_files(found, self._repository, staged.sources, directory)
-        distinct = list({each.host: each for each in found}.values())
-        calls = [
-            self._files(output.install_files, chunk, self._repository, staged.sources, directory)
-            for chunk in _chunks(distinct)
-        ]
-        installed: dict[str, File] = {}
-        # All are waited for: a thread must not work in a directory that is being deleted.
-        for done in await asyncio.gather(*calls, return_exceptions=True):
-            if isinstance(done, BaseException):
-                raise done
-            installed.update(done)
-        return installed
 
     async def _leave(
         self, running: LocalExec, directory: ExecDir, command: str, result: ExecResult | None
@@ -363,12 +289,6 @@ class LocalExecutor(abc.ABC):
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-    async def _maybe(self, is_small: bool, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a blocking function here when its work is small, in a thread when it is not."""
-        if is_small:
-            return function(*args, **kwargs)
-        return await self._files(function, *args, **kwargs)
 
     def _note_finished(self, running: LocalExec) -> None:
         """Forget the oldest finished execs when there are many."""
@@ -406,16 +326,3 @@ class LocalExecutor(abc.ABC):
         while not os.path.exists(path):
             path = os.path.dirname(path)
         return os.stat(path).st_dev == os.stat(self.layout.localdir).st_dev
-
-
-def _chunks(found: list[output.Found]) -> list[list[output.Found]]:
-    """Cut a list into parts that are worth a thread each."""
-    chunks: list[list[output.Found]] = []
-    size_bytes = _CHUNK_BYTES
-    for each in found:
-        if size_bytes >= _CHUNK_BYTES or len(chunks[-1]) >= _CHUNK_COUNT:
-            chunks.append([])
-            size_bytes = 0
-        chunks[-1].append(each)
-        size_bytes += each.info.st_size
-    return chunks

@@ -11,6 +11,8 @@ from __future__ import annotations
 import enum
 import errno
 import os
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from reflow.core.digest import Digest
@@ -27,6 +29,7 @@ COPY_LIMIT_BYTES = 1 << 20
 MAX_BINDS = 64
 """So many of a user's files are bound into one container; a mount costs 2 ms."""
 
+_REPORT_S = 0.2
 _NO_HARD_LINK = frozenset(
     {errno.EXDEV, errno.EMLINK, errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS}
 )
@@ -69,6 +72,10 @@ class Staging:
         self._made = {directory}
         self._binds = 0
         self._is_stopped = False
+        self._copied_bytes = 0
+        self._told_s = 0.0
+        self.report: Callable[[int], None] | None = None
+        """Told, now and then, how many bytes were copied; in the thread that stages."""
 
     def perform(self, config: ExecConfig) -> Staged:
         """Stage all inputs, and render the command.
@@ -95,6 +102,10 @@ class Staging:
     def _observe(self, size_bytes: int) -> None:
         if self._is_stopped:
             raise ReflowError(Kind.CANCELED, "stage", self._directory)
+        self._copied_bytes += size_bytes
+        if size_bytes and self.report is not None and time.monotonic() - self._told_s >= _REPORT_S:
+            self._told_s = time.monotonic()
+            self.report(self._copied_bytes)
 
     def _argument(self, index: int, fileset: Fileset) -> str:
         """Stage one argument; the words that stand for it."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from reflow.core.digest import Digest
@@ -34,6 +35,7 @@ class Transfer:
         self._repository = repository
         self._locator = locator
         self._scratch = scratch
+        self._is_stopped = False
 
     def perform(self) -> Fileset:
         """Do it; the files that were moved. Blocks.
@@ -47,6 +49,14 @@ class Transfer:
             return self._intern(path) if config.type == "intern" else self._extern(path)
         except OSError as err:
             raise os_error(config.type, config.url, err) from err
+
+    def stop(self) -> None:
+        """End `perform` soon, with CANCELED. May be called from another thread."""
+        self._is_stopped = True
+
+    def _observe(self, size_bytes: int) -> None:
+        if self._is_stopped:
+            raise ReflowError(Kind.CANCELED, self._config.type, self._config.url)
 
     def _intern(self, path: str) -> Fileset:
         if not stat.S_ISDIR(os.stat(path).st_mode):
@@ -63,7 +73,7 @@ class Transfer:
         if not stat.S_ISREG(os.stat(source).st_mode):
             raise ReflowError(Kind.INVALID, "intern", source, cause="neither a file nor a directory")
         copy = f"{self._scratch}/copy"
-        copy_file(source, copy)
+        copy_file(source, copy, self._observe)
         return self._repository.install(copy)
 
     def _extern(self, path: str) -> Fileset:
@@ -77,7 +87,7 @@ class Transfer:
                 raise ReflowError(Kind.INVALID, "extern", file.source, cause="unresolved file")
             target = path.rstrip("/") if rel == "." else os.path.join(path, inner_path(rel))
             os.makedirs(os.path.dirname(target), exist_ok=True)
-            _place(self._locator.locate(file.id)[0], target)
+            _place(self._locator.locate(file.id)[0], target, self._observe)
         return fileset
 
 
@@ -94,11 +104,11 @@ def _raise(err: OSError) -> None:
     raise err
 
 
-def _place(source: str, target: str) -> None:
+def _place(source: str, target: str, observe: Callable[[int], None]) -> None:
     """Copy beside the target, then rename: nobody sees half a file."""
     part = f"{target}.reflow-{Digest.random().short}"
     try:
-        copy_file(source, part)
+        copy_file(source, part, observe)
         os.utime(part)
         os.rename(part, target)
     finally:

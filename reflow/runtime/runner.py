@@ -120,6 +120,7 @@ class Runner:
         self._watch.start(record)
         try:
             self._announce()
+            await self._stores.open()
             self._placer.check()
             await self._cluster.choose(self._program.images)
             record.begin(self._cluster.executor_name)

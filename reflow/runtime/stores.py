@@ -92,6 +92,13 @@ class Stores:
         self.state = local_state(os.path.join(home(), LOCAL_STATE))
         self.inputs = RunInputs(self.state, repository, local_files, checks_contents=checks_contents)
 
+    async def open(self) -> None:
+        """Open index and record now: one that is damaged or newer ends a run before it begins."""
+        if self.assoc is not None:
+            await self.assoc.open()
+        if self.taskdb is not None:
+            await self.taskdb.open()
+
     async def close(self) -> None:
         """Make everything durable. (The record is closed by `reflow.runtime.record`.)"""
         if self.assoc is not None:

@@ -90,6 +90,10 @@ class TaskQuery:
 class TaskDB(Protocol):
     """The record. Writes may be buffered for a moment; `flush` and `close` make them durable."""
 
+    async def open(self) -> None:
+        """Make sure that it can be used. Raises what is wrong with it: newer, damaged, not readable."""
+        ...
+
     def put_run(self, run: Run) -> None:
         """Insert or replace a run's row; its keepalive never goes back."""
         ...

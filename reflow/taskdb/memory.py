@@ -19,6 +19,9 @@ class MemoryTaskDB:
         self._runs: dict[Digest, Run] = {}
         self._tasks: dict[Digest, Task] = {}
 
+    async def open(self) -> None:
+        """It is always there."""
+
     def put_run(self, run: Run) -> None:
         """Insert or replace a run's row."""
         _put(self._runs, run)

@@ -76,6 +76,10 @@ class SqliteTaskDB:
 
     # Writing.
 
+    async def open(self) -> None:
+        """Open the file now, and make or migrate it."""
+        await self._database.perform(_nothing)
+
     def put_run(self, run: Run) -> None:
         """Insert or replace a run's row."""
         self._pending.runs[run.id] = run
@@ -351,6 +355,10 @@ def _time(micros: int | None) -> datetime | None:
 
 def _digest(raw: bytes | None) -> Digest | None:
     return None if raw is None else Digest(raw)
+
+
+def _nothing(connection: sqlite3.Connection) -> None:
+    """Opening the file was all that was wanted."""
 
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from reflow.cli.output import tabulate
-from reflow.cli.tables import RunEntry, inspect_bytes, inspect_id, runs_text, task_text
+from reflow.cli.tables import RunEntry, inspect_bytes, inspect_id, is_live, runs_text, task_text
 from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ReflowError
 from reflow.core.execconfig import ExecConfig, ExecInspect, ProfileEntry
@@ -85,7 +85,10 @@ def test_a_running_exec_shows_its_gauges_and_processes() -> None:
 
 def test_a_task_without_an_inspection_is_known_by_its_end() -> None:
     assert cells(task_text(task(), is_long=False, is_full=False))[10] == "complete"
-    assert cells(task_text(task(end=None), is_long=False, is_full=False))[10] == "unknown"
+    assert cells(task_text(task(end=None), is_long=False, is_full=False))[10] == "running"
+    dead = task(end=None, keepalive=NOW - timedelta(seconds=1))
+    assert cells(task_text(dead, is_long=False, is_full=False))[10] == "unknown"
+    assert not is_live(dead)
 
 
 def test_errors_are_shortened_unless_all_is_wanted() -> None:
