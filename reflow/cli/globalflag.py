@@ -35,12 +35,7 @@ def global_flags(config_path: str) -> list[FlagSpec]:
     flags: list[FlagSpec] = [
         ("config", "string", config_path, "configuration file; empty: the built-in configuration only"),
         ("cpuprofile", "string", "", "write a CPU profile (of Python's profiler) to this file at exit"),
-        (
-            "fileset_op_limit",
-            "int",
-            "-1",
-            "no effect: kept for old command lines",
-        ),
+        ("fileset_op_limit", "int", "-1", "no effect: kept for old command lines"),
         ("http", "string", "", "serve status and counters over HTTP at this address (host:port or :port)"),
         ("log", "string", "info", "level of messages: off, error, info or debug"),
         ("memprofile", "string", "", "write a profile of allocated memory to this file at exit"),

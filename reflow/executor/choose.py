@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from reflow.core.errors import Kind, ReflowError
 from reflow.executor import docker_socket
+from reflow.imagestore.host import UnsupportedHostError, socket_path
 from reflow.executor.machine import find_program
 
 AUTO = "auto"
@@ -54,7 +55,7 @@ async def choose_executor(name: str, *, images: Collection[str] = ()) -> Choice:
 async def _find(images: Collection[str]) -> Choice:
     trouble = await _docker_trouble(_AUTO_TIMEOUT_S)
     if not trouble:
-        return Choice("docker", f"its daemon answers at {docker_socket.socket_path()}")
+        return Choice("docker", f"its daemon answers at {socket_path()}")
     reason = f"docker: {trouble}; {_NO_SANDBOX}"
     if find_program("bash") is None:
         detail = f"nothing can run execs here ({reason}; process: bash was not found on PATH)"
@@ -64,8 +65,8 @@ async def _find(images: Collection[str]) -> Choice:
 
 async def _docker() -> Choice:
     try:
-        path = docker_socket.socket_path()
-    except docker_socket.UnsupportedHostError as err:
+        path = socket_path()
+    except UnsupportedHostError as err:
         raise ReflowError(Kind.NOT_SUPPORTED, "executor", "docker", cause=str(err)) from err
     trouble = await docker_socket.ping(path, _NAMED_TIMEOUT_S)
     if trouble:
@@ -77,8 +78,8 @@ async def _docker() -> Choice:
 async def _docker_trouble(timeout_s: float) -> str:
     """Why docker cannot be used; the empty text when it can."""
     try:
-        return await docker_socket.ping(docker_socket.socket_path(), timeout_s)
-    except docker_socket.UnsupportedHostError as err:
+        return await docker_socket.ping(socket_path(), timeout_s)
+    except UnsupportedHostError as err:
         return str(err)
 
 

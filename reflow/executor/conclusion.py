@@ -68,7 +68,7 @@ class Conclusion:
         """
         altered = await self._altered(staged.sources)
         now_s = time.time()
-        tmp_bytes = tree_size(f"{directory}/tmp", _SMALL_COUNT)
+        tmp_bytes = tree_size(f"{directory}/tmp", SMALL_COUNT)
         if tmp_bytes < 0:
             tmp_bytes = await self._files(tree_size, f"{directory}/tmp")
         running.stats.observe("tmp", tmp_bytes, now_s)
@@ -90,7 +90,7 @@ class Conclusion:
         """Check each input; the error of the first that is no longer what it was."""
         if not sources:
             return None
-        return await self._maybe(len(sources) <= _SMALL_COUNT, self._check_inputs, sources)
+        return await self._maybe(len(sources) <= SMALL_COUNT, self._check_inputs, sources)
 
     def _check_inputs(self, sources: Mapping[Digest, str]) -> ReflowError | None:
         first: ReflowError | None = None
@@ -109,7 +109,7 @@ class Conclusion:
         config = running.config
         try:
             try:
-                outputs = output.find_outputs(config, view, root, _SMALL_COUNT)
+                outputs = output.find_outputs(config, view, root, SMALL_COUNT)
             except output.TooManyFiles:
                 outputs = await self._files(output.find_outputs, config, view, root)
         except output.OutputError as err:
@@ -121,7 +121,7 @@ class Conclusion:
         return ExecResult(fileset=output.outputs_fileset(config, values))
 
     async def _install(self, found: list[output.Found], directory: str, staged: Staged) -> dict[str, File]:
-        if len(found) <= _SMALL_COUNT and sum(each.info.st_size for each in found) <= _SMALL_BYTES:
+        if len(found) <= SMALL_COUNT and sum(each.info.st_size for each in found) <= _SMALL_BYTES:
             return output.install_files(found, self._repository, staged.sources, directory)
         distinct = list({each.host: each for each in found}.values())
         calls = [

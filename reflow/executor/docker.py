@@ -65,8 +65,8 @@ class DockerExecutor(LocalExecutor):
     ) -> None:
         super().__init__(localdir, repository, locator, hard_memory=hard_memory)
         try:
-            self._socket = docker_socket.socket_path()
-        except docker_socket.UnsupportedHostError as err:
+            self._socket = socket_path()
+        except UnsupportedHostError as err:
             raise ReflowError(Kind.NOT_SUPPORTED, "executor", "docker", cause=str(err)) from err
         self._api = DockerApi(self._socket)
         self._images = DockerImages(self._api, config_digest)

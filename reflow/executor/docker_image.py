@@ -7,16 +7,21 @@ may be here under the second only; then it is taken if it is the very same image
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from typing import Any
 
 from reflow.core.errors import Kind, ReflowError
 from reflow.executor.docker_api import DockerApi
+from reflow.executor.image_name import HUB, parse_image
 from reflow.pool import Progress
 
 TRIES = 6
 """Tries at a pull that fails for a passing reason, with pauses of 1 s, 1.5 s, 2.25 s, …"""
+
+UNREACHABLE_TRIES = 2
+"""Tries when the registry cannot even be reached: a machine without a network stays so for a while."""
 
 _PAUSE_S = 1.0
 _PAUSE_GROWTH = 1.5
@@ -25,6 +30,7 @@ _REPORT_S = 0.2
 _ABSENT = ("not found", "manifest unknown", "does not exist", "no such image")
 _REFUSED = ("unauthorized", "denied", "authentication required", "no basic auth")
 _MALFORMED = ("invalid reference format",)
+_UNREACHABLE = ("no such host", "connection refused", "network is unreachable", "name resolution")
 
 
 class DockerImages:
@@ -55,7 +61,8 @@ class DockerImages:
             raise ReflowError(Kind.INVALID, "image", cause="the exec names no image, and docker needs one")
         async with self._locks.setdefault(image, asyncio.Lock()):
             if image not in self._names:
-                self._names[image] = await self._find(image, original) or await self._pull(image, progress)
+                found = await self._find(image, original) or await self._pull_from_stand_in(image, progress)
+                self._names[image] = found or await self._pull(image, progress)
             return self._names[image]
 
     async def _find(self, image: str, original: str) -> str | None:
@@ -75,6 +82,17 @@ class DockerImages:
         wanted = self._config_digest(image) if self._config_digest is not None else None
         return wanted is not None and found.get("Id") == wanted
 
+    async def _pull_from_stand_in(self, image: str, progress: Progress | None) -> str | None:
+        """Pull from the registry that stands for Docker Hub, when there is one and it has the image."""
+        name = _stand_in_name(image)
+        if name is None:
+            return None
+        try:
+            await self._api.pull(name, _Report(f"pulling image {name}", progress).row)
+        except ReflowError:
+            return None
+        return name
+
     async def _pull(self, image: str, progress: Progress | None) -> str:
         pause_s = _PAUSE_S
         for number in range(1, TRIES + 1):
@@ -86,12 +104,27 @@ class DockerImages:
                 error = _classified(image, err)
                 if error.kind is not Kind.UNAVAILABLE:
                     raise error from err
+                if number >= UNREACHABLE_TRIES and _is_unreachable(err):
+                    detail = f"it is not on this machine, and its registry cannot be reached: {err.cause}"
+                    raise ReflowError(Kind.NOT_EXIST, "pull image", image, cause=detail) from err
                 if number == TRIES:
                     detail = f"{TRIES} tries, the last one: {err.cause}"
                     raise ReflowError(Kind.TOO_MANY_TRIES, "pull image", image, cause=detail) from err
             await asyncio.sleep(pause_s)
             pause_s *= _PAUSE_GROWTH
         raise AssertionError("the last try returns or raises")
+
+
+def _stand_in_name(image: str) -> str | None:
+    """The name of a Docker Hub image at ``REFLOW_REGISTRY``; None without one, and for other images."""
+    hub = os.environ.get("REFLOW_REGISTRY")
+    try:
+        name = parse_image(image)
+    except ValueError:
+        return None
+    if not hub or name.registry != HUB:
+        return None
+    return f"{hub}/{name.repository}" + (f"@{name.digest}" if name.digest else f":{name.tag}")
 
 
 def _classified(image: str, err: ReflowError) -> ReflowError:
@@ -103,6 +136,11 @@ def _classified(image: str, err: ReflowError) -> ReflowError:
             return ReflowError(kind, "pull image", image, cause=text)
     kind = Kind.UNAVAILABLE if err.kind not in (Kind.NOT_EXIST, Kind.NOT_ALLOWED, Kind.INVALID) else err.kind
     return ReflowError(kind, "pull image", image, cause=text)
+
+
+def _is_unreachable(err: ReflowError) -> bool:
+    text = str(err.cause).lower()
+    return any(word in text for word in _UNREACHABLE)
 
 
 class _Report:

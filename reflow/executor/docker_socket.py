@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from typing import Any, NamedTuple
-
-DEFAULT_HOST = "unix:///var/run/docker.sock"
 
 _HEAD_LIMIT_BYTES = 1 << 16
 
@@ -29,19 +26,6 @@ class Answer(NamedTuple):
             return str(json.loads(self.body)["message"])
         except (ValueError, KeyError, TypeError):
             return self.body.decode("utf-8", "replace").strip() or f"status {self.status}"
-
-
-class UnsupportedHostError(Exception):
-    """``DOCKER_HOST`` names a daemon that is not on this machine; the text says which."""
-
-
-def socket_path() -> str:
-    """Path of the daemon's socket, from ``DOCKER_HOST``. Raises UnsupportedHostError for a remote one."""
-    host = os.environ.get("DOCKER_HOST") or DEFAULT_HOST
-    if not host.startswith("unix://"):
-        detail = "is not on this machine: files are handed over by path, so only unix:// will do"
-        raise UnsupportedHostError(f"DOCKER_HOST={host} {detail}")
-    return host.removeprefix("unix://")
 
 
 async def request(path: str, method: str, target: str) -> Answer:

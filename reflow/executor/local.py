@@ -8,8 +8,9 @@ import contextlib
 import os
 import time
 from collections.abc import Coroutine
+from functools import partial
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ReflowError
@@ -17,6 +18,7 @@ from reflow.core.execconfig import ExecConfig, ExecResult
 from reflow.core.resources import Resources
 from reflow.executor import machine, staging, transfer
 from reflow.executor.blocking import Blocking, to_the_end
+from reflow.executor.conclusion import SMALL_COUNT, Conclusion
 from reflow.executor.execdir import ExecDir
 from reflow.executor.layout import Layout, os_error
 from reflow.executor.localexec import LocalExec
@@ -24,9 +26,6 @@ from reflow.executor.outcome import Ending
 from reflow.executor.view import View
 from reflow.pool import InputLocator, Progress
 from reflow.repository import LocalFiles
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 _MAX_FINISHED = 1024
 _SAMPLE_S = 1.0

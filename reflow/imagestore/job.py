@@ -133,12 +133,20 @@ async def run_in_thread(work: Callable[[Job], T], progress: Progress | None) -> 
 def _work(
     loop: asyncio.AbstractEventLoop, done: asyncio.Future[T], work: Callable[[Job], T], job: Job
 ) -> None:
-    settle: Callable[[], None]
+    result: list[T] = []
+    error: BaseException | None = None
     try:
-        result = work(job)
-        settle = lambda: done.cancelled() or done.set_result(result)  # noqa: E731
+        result.append(work(job))
     except BaseException as err:  # noqa: BLE001  (it is raised where the work is awaited)
         error = err
-        settle = lambda: done.cancelled() or done.set_exception(error)  # noqa: E731
-    with contextlib.suppress(RuntimeError):
+
+    def settle() -> None:
+        if done.cancelled():
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(result[0])
+
+    with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
         loop.call_soon_threadsafe(settle)

@@ -9,7 +9,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 from reflow.core.errors import Kind
@@ -38,7 +38,7 @@ class Reply:
         self._read = read
 
     def read(self, size: int) -> bytes:
-        """At most that many bytes; nothing at the end. A body that is cut off may end early without notice."""
+        """At most that many bytes; nothing at the end, which may come early without notice."""
         return self._read(size)
 
     def read_all(self, limit: int) -> bytes:
@@ -94,26 +94,32 @@ class Transport:
             raise ImageError(Kind.INVALID, f"{url!r} is no address of a web server")
         with self._explaining(parts.netloc):
             connection = self._connect(parts, self._patience_s(self._limits.connect_s))
-        try:
+        with closing(connection), self._connected(parts.netloc, connection) as sock:
             with self._explaining(parts.netloc):
-                connection.connect()
-                self._job.attach(connection.sock)
-                connection.sock.settimeout(self._patience_s(self._limits.stall_s))
+                sock.settimeout(self._patience_s(self._limits.stall_s))
                 _send(connection, parts, method, headers, body)
                 response = connection.getresponse()
-            yield Reply(response, self._reader(parts.netloc, connection.sock, response))
+            yield Reply(response, self._reader(parts.netloc, sock, response))
+
+    @contextmanager
+    def _connected(self, host: str, connection: http.client.HTTPConnection) -> Iterator[socket.socket]:
+        with self._explaining(host):
+            connection.connect()
+        # The connection forgets its socket when the other side wants no second request.
+        sock: socket.socket = connection.sock
+        try:
+            self._job.attach(sock)
+            yield sock
         finally:
-            if connection.sock is not None:
-                self._job.detach(connection.sock)
-            connection.close()
+            self._job.detach(sock)
 
     def _reader(
-        self, host: str, socket: socket.socket, response: http.client.HTTPResponse
+        self, host: str, sock: socket.socket, response: http.client.HTTPResponse
     ) -> Callable[[int], bytes]:
         def read(size: int) -> bytes:
             with self._explaining(host):
                 if not response.isclosed():
-                    socket.settimeout(self._patience_s(self._limits.stall_s))
+                    sock.settimeout(self._patience_s(self._limits.stall_s))
                 return response.read1(size)
 
         return read

@@ -12,6 +12,7 @@ from hashlib import sha256
 from reflow.core.digest import Digest
 from reflow.flow.node import Flow, K, Val
 from reflow.lang.digest_value import value_digest, write_value
+from reflow.lang.extent import check_extent
 from reflow.lang.types import Type
 from reflow.lang.value import Value
 
@@ -96,6 +97,7 @@ class Continuation:
         hasher = sha256()
         for value, type_ in zip(self._values, self._types, strict=True):
             if not isinstance(value, Flow):
+                check_extent(value, type_)
                 write_value(hasher.update, value, type_)
         hasher.update(self._op())
         return Digest(hasher.digest())

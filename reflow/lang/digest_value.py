@@ -16,6 +16,7 @@ from reflow.core.fileset import path_bytes
 from reflow.flow.digest import digest as flow_digest
 from reflow.flow.node import Flow
 from reflow.lang import number
+from reflow.lang.extent import check_extent
 from reflow.lang.types import ListType, MapType, StructType, SumType, TupleType, Type
 from reflow.lang.value import Dir, MapValue, Struct, Unit, Value, Variant
 
@@ -30,7 +31,8 @@ def value_digest(value: Value, type: Type) -> Digest:
 
 
 def value_material(value: Value, type: Type) -> bytes:
-    """The bytes that stand for a value at a type."""
+    """The bytes that stand for a value at a type. Raises EvalError for a value that is too large."""
+    check_extent(value, type)
     parts: list[bytes] = []
     write_value(parts.append, value, type)
     return b"".join(parts)

@@ -14,6 +14,7 @@ from typing import Any
 from reflow.core.digest import Digest
 from reflow.flow.node import Flow, K, Val
 from reflow.lang.digest_value import length_bytes, value_digest, write_value
+from reflow.lang.extent import check_extent
 from reflow.lang.types import ListType, MapType, StructType, SumType, TupleType, Type
 from reflow.lang.value import MapValue, Struct, Value, Variant
 
@@ -26,12 +27,50 @@ STRICT_KINDS = frozenset({"int", "float", "string", "bool", "file", "dir", "file
 def force(value: Value, type: Type) -> Value:
     """Return the value with all of its members immediate, or a node that gives that.
 
-    Structs and modules keep only the fields that the type has.
+    Structs and modules keep only the fields that the type has. Raises EvalError for a value that is too
+    large.
     """
     if isinstance(value, Flow):
         return K(_ForceStep(type), (value,), FORCE_TAG)
+    if type.kind not in _FORCERS:
+        return value
+    check_extent(value, type)
+    return _force(value, type, _Known())
+
+
+class _Known:
+    """What containers of containers became, so that shared ones are forced once.
+
+    ``forced`` goes by identity of value and type, ``leaves`` tells by a type's whether it has no containers.
+    """
+
+    __slots__ = ("forced", "leaves")
+
+    def __init__(self) -> None:
+        self.forced: dict[tuple[int, int], Value] = {}
+        self.leaves: dict[int, bool] = {}
+
+    def is_leaf(self, type: Type) -> bool:
+        """Whether the members of a container of a type are no containers."""
+        leaf = self.leaves.get(id(type))
+        if leaf is None:
+            leaf = self.leaves[id(type)] = all(part.kind in STRICT_KINDS for part in type.parts())
+        return leaf
+
+
+def _force(value: Value, type: Type, known: _Known) -> Value:
+    if isinstance(value, Flow):
+        return K(_ForceStep(type), (value,), FORCE_TAG)
     forcer = _FORCERS.get(type.kind)
-    return value if forcer is None else forcer(value, type)
+    if forcer is None:
+        return value
+    if known.is_leaf(type):
+        return forcer(value, type, known)
+    key = id(value), id(type)
+    forced = known.forced.get(key)
+    if forced is None:
+        forced = known.forced[key] = forcer(value, type, known)
+    return forced
 
 
 def to_flow(value: Value, type: Type) -> Flow:
@@ -112,10 +151,10 @@ def _struct_fields(type_: StructType) -> dict[str, Type]:
     return {field.name: field.type for field in type_.fields}
 
 
-def _force_list(value: list[Value], type_: ListType) -> Value:
+def _force_list(value: list[Value], type_: ListType, known: _Known) -> Value:
     element = type_.element
     if element.kind not in STRICT_KINDS:
-        value = [force(each, element) for each in value]
+        value = [_force(each, element, known) for each in value]
     else:
         step = _ForceStep(element)
         value = [K(step, (each,), FORCE_TAG) if isinstance(each, Flow) else each for each in value]
@@ -126,14 +165,14 @@ def _same(members: list[Value]) -> list[Value]:
     return members
 
 
-def _force_tuple(value: tuple[Value, ...], type_: TupleType) -> Value:
-    members = [force(each, field.type) for each, field in zip(value, type_.fields, strict=False)]
+def _force_tuple(value: tuple[Value, ...], type_: TupleType, known: _Known) -> Value:
+    members = [_force(each, field.type, known) for each, field in zip(value, type_.fields, strict=False)]
     return _gather(members, tuple, type_)
 
 
-def _force_struct(value: Struct, type_: StructType) -> Value:
+def _force_struct(value: Struct, type_: StructType, known: _Known) -> Value:
     fields = _struct_fields(type_)
-    members = [force(value[name], each) for name, each in fields.items()]
+    members = [_force(value[name], each, known) for name, each in fields.items()]
     return _gather(members, partial(_build_struct, tuple(fields)), type_)
 
 
@@ -141,10 +180,10 @@ def _build_struct(names: Sequence[str], members: list[Value]) -> Struct:
     return Struct(zip(names, members, strict=True))
 
 
-def _force_map(value: MapValue, type_: MapType) -> Value:
+def _force_map(value: MapValue, type_: MapType, known: _Known) -> Value:
     members: list[Value] = []
     for key, each in value.items():
-        members += (force(key, type_.key), force(each, type_.value))
+        members += (_force(key, type_.key, known), _force(each, type_.value, known))
     return _gather(members, partial(_build_map, tuple(value.digests())), type_)
 
 
@@ -152,18 +191,18 @@ def _build_map(digests: Sequence[Digest], members: list[Value]) -> MapValue:
     return MapValue(zip(digests, members[::2], members[1::2], strict=True))
 
 
-def _force_sum(value: Variant, type_: SumType) -> Value:
+def _force_sum(value: Variant, type_: SumType, known: _Known) -> Value:
     variant = type_.variant(value.tag)
     if variant is None or variant.element is None:
         return value
-    return _gather([force(value.element, variant.element)], partial(_build_variant, value.tag), type_)
+    return _gather([_force(value.element, variant.element, known)], partial(_build_variant, value.tag), type_)
 
 
 def _build_variant(tag: str, members: list[Value]) -> Variant:
     return Variant(tag, members[0], has_element=True)
 
 
-_FORCERS: dict[str, Callable[[Any, Any], Value]] = {
+_FORCERS: dict[str, Callable[[Any, Any, _Known], Value]] = {
     "list": _force_list,
     "map": _force_map,
     "tuple": _force_tuple,

@@ -16,13 +16,10 @@ from reflow.lang.diagnostic import EvalError
 from reflow.lang.digest_value import value_digest
 from reflow.lang.env import Env
 from reflow.lang.evaluation import Session, Site, evaluate
+from reflow.lang.extent import check_list
 from reflow.lang.force import force
 from reflow.lang.print_value import show
 from reflow.lang.value import CallSite, Dir, MapValue, Value
-
-MAX_RANGE = 1 << 24
-"""Longest list that ``range`` makes; a longer one would not fit into memory."""
-
 
 def evaluate_builtin(session: Session, env: Env, expr: s.Apply | s.Builtin, ident: str) -> Value:
     """The value of a builtin's call. All of its arguments are awaited; that of ``trace`` is forced."""
@@ -67,14 +64,11 @@ def _float(_site: Site, values: list[Value]) -> Value:
     return number.from_int(values[0])
 
 
-def _range(_site: Site, values: list[Value]) -> Value:
+def _range(site: Site, values: list[Value]) -> Value:
     begin, end = values
     if begin > end:
         raise EvalError("invalid range")
-    if end - begin > MAX_RANGE:
-        raise EvalError(
-            f"range of {end - begin} numbers is too long, the limit is {MAX_RANGE}", _site.expr.pos
-        )
+    check_list(end - begin, site.expr.pos)
     return list(range(begin, end))
 
 
@@ -100,8 +94,9 @@ def _flatten(site: Site, values: list[Value]) -> Value:
     return site.wait(values[0], [t.list_of(site.expr.type.element)] * len(values[0]), concatenate)
 
 
-def concatenate(_site: Site, lists: list[Value]) -> Value:
+def concatenate(site: Site, lists: list[Value]) -> Value:
     """All elements of some lists."""
+    check_list(sum(map(len, lists)), site.expr.pos)
     return list(chain.from_iterable(lists))
 
 

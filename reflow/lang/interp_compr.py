@@ -13,6 +13,7 @@ from reflow.lang import types as t
 from reflow.lang.digest_expr import clause_material
 from reflow.lang.env import Env
 from reflow.lang.evaluation import Session, Site, evaluate
+from reflow.lang.extent import check_list
 from reflow.lang.interp_builtin import concatenate
 from reflow.lang.pattern import bind_pattern
 from reflow.lang.value import Dir, MapValue, Value
@@ -62,13 +63,18 @@ def _enumerate(site: Site, begin: int, clause: s.EnumClause, source: Value) -> V
     is_last = begin + 1 == len(expr.clauses)
     pattern, push = clause.pattern, site.env.push
     found = []
+    count = 0
     for element in elements:
         env = push()
         bind_pattern(env, pattern, element, element_type)
         if is_last:
             found.append(evaluate(session, env, expr.result, ident))
-        else:
-            found.append(_clause(session, env, expr, ident, begin + 1))
+            continue
+        inner = _clause(session, env, expr, ident, begin + 1)
+        found.append(inner)
+        if type(inner) is list:
+            count += len(inner)
+            check_list(count, expr.pos)
     if is_last:
         return found
     return site.wait(found, [expr.type] * len(found), concatenate, _operation(site, begin))

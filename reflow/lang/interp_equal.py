@@ -18,6 +18,7 @@ from reflow.lang import types as t
 from reflow.lang.coerce import file_of
 from reflow.lang.diagnostic import EvalError
 from reflow.lang.evaluation import Site
+from reflow.lang.extent import is_too_large
 from reflow.lang.gourl import parse_url
 from reflow.lang.order import equal
 from reflow.lang.value import Dir, MapValue, Struct, Value, Variant
@@ -30,6 +31,8 @@ Pairs = Sequence[tuple[Value, Value]]
 def compare(site: Site, left: Value, right: Value) -> Value:
     """``left == right`` or ``left != right``, as the site's operator says, of containers, dirs and files."""
     types = (site.expr.left.type, site.expr.right.type)
+    if is_too_large(left, types[0]) and is_too_large(right, types[1]):
+        raise EvalError("values are too large to be compared", site.expr.pos)
     return site.wait([left, right], types, _STARTS.get(types[0].kind, _start))
 
 

@@ -24,6 +24,7 @@ from reflow.lang.diagnostic import EvalError
 from reflow.lang.digest_expr import exec_material, exec_outputs
 from reflow.lang.env import Env
 from reflow.lang.evaluation import Session, Site, decl_ident, evaluate
+from reflow.lang.extent import check_string
 from reflow.lang.force import force
 from reflow.lang.source import Pos
 from reflow.lang.types import Type
@@ -117,6 +118,7 @@ class _Plan:
                 deps.append(Val(to_fileset(value, arg.type)))
             else:
                 pieces += (show(value), self.texts[len(pieces) // 2 + 1])
+        check_string(sum(map(len, pieces)), self.pos)
         return "".join(pieces) if len(pieces) > 1 else pieces[0], deps
 
     def take(self, result: Fileset) -> Value:

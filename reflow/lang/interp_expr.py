@@ -18,6 +18,7 @@ from reflow.lang.digest_expr import sorted_entries
 from reflow.lang.digest_value import value_digest
 from reflow.lang.env import Env
 from reflow.lang.evaluation import Closure, Session, Site, decl_ident, evaluate, raise_at
+from reflow.lang.extent import check_list, check_string
 from reflow.lang.force import force
 from reflow.lang.interp_builtin import evaluate_builtin
 from reflow.lang.interp_equal import compare
@@ -140,15 +141,18 @@ def apply_operator(expr: s.Binop, left: Value, right: Value) -> Value:
             return number.float_operation(op, left, right)
     except number.NumberError as error:
         raise_at(expr.pos, error)
-    return _sum(kind, left, right)
+    return _sum(expr, left, right)
 
 
-def _sum(kind: str, left: Any, right: Any) -> Value:
+def _sum(expr: s.Binop, left: Any, right: Any) -> Value:
     """Strings and lists joined; of maps and dirs the right one wins."""
+    kind = expr.left.type.kind
     if kind == "map":
         return MapValue([*left.entries(), *right.entries()])
     if kind == "dir":
         return Dir({**left.files, **right.files})
+    check_size = check_string if kind == "string" else check_list
+    check_size(len(left) + len(right), expr.pos)
     return left + right
 
 

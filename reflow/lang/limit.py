@@ -24,7 +24,7 @@ MAX_LIST = 1 << 24
 MAX_STRING = 1 << 28
 """Bytes of a string."""
 
-MAX_EXTENT = 1 << 23
+MAX_EXTENT = 1 << 24
 """Parts of a value that is printed, digested, compared or forced, each counted as often as it is met."""
 
 

@@ -11,19 +11,43 @@ from typing import Any
 from reflow.core.fileset import File, Fileset, path_bytes
 from reflow.lang import number
 from reflow.lang.digest_value import own_digest
+from reflow.lang.extent import check_extent
 from reflow.lang.types import ListType, MapType, ModuleType, StructType, SumType, TupleType, Type
 from reflow.lang.value import Dir, MapValue, Struct, Value, Variant
 
 
 def show(value: Value, type: Type) -> str:
-    """A value at a type. Maps are in the order of their keys' digests; bytes that are no UTF-8 escaped."""
+    """A value at a type. Maps are in the order of their keys' digests; bytes that are no UTF-8 escaped.
+
+    Raises EvalError for a value that is too large.
+    """
+    check_extent(value, type)
+    return _show(value, type, {})
+
+
+Known = dict[tuple[int, int], str]
+"""Texts of containers by identity of value and type, so that shared ones are not put together anew."""
+
+
+def _show(value: Value, type: Type, known: Known) -> str:
     if isinstance(value, File | Fileset):
         return value.short()
     own = own_digest(value)
     if own is not None:
         return f"delayed({own})"
-    return _SHOWERS[type.kind](value, type)
+    show_container = _CONTAINERS.get(type.kind)
+    if show_container is None:
+        return _SHOWERS[type.kind](value, type)
+    text = known.get((id(value), id(type)))
+    if text is None:
+        text = show_container(value, type, known)
+        if len(text) > _LEAST_REMEMBERED:
+            known[id(value), id(type)] = text
+    return text
 
+
+_LEAST_REMEMBERED = 1000
+"""Longer texts of containers are remembered."""
 
 _NAMED = {
     0x07: "\\a",
@@ -73,35 +97,37 @@ def _show_dir(value: Dir, _type: Type) -> str:
     return "dir(" + ", ".join([f"{quote_text(path)}: {file.short()}" for path, file in value.items()]) + ")"
 
 
-def _show_list(value: list[Value], type_: ListType) -> str:
-    return "[" + ", ".join([show(each, type_.element) for each in value]) + "]"
+def _show_list(value: list[Value], type_: ListType, known: Known) -> str:
+    return "[" + ", ".join([_show(each, type_.element, known) for each in value]) + "]"
 
 
-def _show_map(value: MapValue, type_: MapType) -> str:
-    entries = [f"{show(key, type_.key)}: {show(each, type_.value)}" for key, each in value.items()]
+def _show_map(value: MapValue, type_: MapType, known: Known) -> str:
+    entries = [
+        f"{_show(key, type_.key, known)}: {_show(each, type_.value, known)}" for key, each in value.items()
+    ]
     return "[" + ", ".join(entries) + "]"
 
 
-def _show_tuple(value: tuple[Value, ...], type_: TupleType) -> str:
-    shown = [show(each, field.type) for field, each in zip(type_.fields, value, strict=False)]
+def _show_tuple(value: tuple[Value, ...], type_: TupleType, known: Known) -> str:
+    shown = [_show(each, field.type, known) for field, each in zip(type_.fields, value, strict=False)]
     return "(" + ", ".join(shown) + ")"
 
 
-def _show_struct(value: Struct, type_: StructType) -> str:
-    shown = [f"{field.name}: {show(value[field.name], field.type)}" for field in type_.fields]
+def _show_struct(value: Struct, type_: StructType, known: Known) -> str:
+    shown = [f"{field.name}: {_show(value[field.name], field.type, known)}" for field in type_.fields]
     return "{" + ", ".join(shown) + "}"
 
 
-def _show_module(value: Struct, type_: ModuleType) -> str:
-    shown = [f"val {field.name} = {show(value[field.name], field.type)}" for field in type_.fields]
+def _show_module(value: Struct, type_: ModuleType, known: Known) -> str:
+    shown = [f"val {field.name} = {_show(value[field.name], field.type, known)}" for field in type_.fields]
     return "module{" + "; ".join(shown) + "}"
 
 
-def _show_sum(value: Variant, type_: SumType) -> str:
+def _show_sum(value: Variant, type_: SumType, known: Known) -> str:
     variant = type_.variant(value.tag)
     if variant is None or variant.element is None:
         return f"#{value.tag}"
-    return f"#{value.tag}({show(value.element, variant.element)})"
+    return f"#{value.tag}({_show(value.element, variant.element, known)})"
 
 
 def _show_top(value: Value, _type: Type) -> str:
@@ -120,11 +146,14 @@ _SHOWERS: dict[str, Callable[[Any, Any], str]] = {
     "bool": _show_bool,
     "dir": _show_dir,
     "unit": lambda _value, _type: "()",
+    "top": _show_top,
+}
+
+_CONTAINERS: dict[str, Callable[[Any, Any, Known], str]] = {
     "list": _show_list,
     "map": _show_map,
     "tuple": _show_tuple,
     "struct": _show_struct,
     "module": _show_module,
     "sum": _show_sum,
-    "top": _show_top,
 }

@@ -83,7 +83,7 @@ def load(path: str, argv: Sequence[str], session: Session, *, make_absolute: boo
     if main_type is None:
         raise ReflowError(Kind.OTHER, cause="module has no Main")
     with _deep_and_quick(path):
-        main = force(values["Main"], main_type)
+        main = _forced(path, values["Main"], main_type)
     return Program(path, argv, module, params, main, main_type, session.images())
 
 
@@ -99,6 +99,13 @@ def instantiate(
         flags = module.flags(session) if isinstance(module, SourceModule) else ModuleFlags(())
         parse_flags(flags, path, argv)
         return module, module.make(session, flags.values()), flags.texts()
+
+
+def _forced(path: str, main: Value, type: Type) -> Value:
+    try:
+        return force(main, type)
+    except EvalError as err:
+        raise EvalError(f"{path}: Main: {err}") from err
 
 
 @contextmanager

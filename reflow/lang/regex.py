@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from reflow.lang.diagnostic import EvalError
+from reflow.lang.extent import check_string
 from reflow.lang.regex_syntax import explain, hide_byte_escapes
 
 if TYPE_CHECKING:
@@ -49,10 +50,13 @@ class Regex:
     def replace_all(self, text: bytes, template: bytes) -> bytes:
         """Replace every match; ``$1``, ``${1}``, ``$name`` and ``$$`` in ``template`` are expanded."""
         parts = []
-        done = 0
+        done = size = 0
         for spans in self._matches(text):
             start, end = spans[0]
-            parts += [text[done:start], self._expand(template, text, spans)]
+            expanded = self._expand(template, text, spans)
+            size += start - done + len(expanded)
+            check_string(size)
+            parts += [text[done:start], expanded]
             done = end
         parts.append(text[done:])
         return b"".join(parts)

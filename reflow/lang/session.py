@@ -7,6 +7,7 @@ remembers the images of execs and the local files that the program reads.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
@@ -29,6 +30,8 @@ from reflow.lang.tree_codec import CodecError, decode, encode
 MAX_SOURCE_BYTES = 4 << 20
 MAX_BUNDLE_BYTES = 64 << 20
 
+_MOST_FAILED_OPENS = 100
+
 Tell = Callable[[str], None]
 
 
@@ -47,7 +50,7 @@ class FileSourcer:
         """The file's bytes; a file that is too large is refused by size, without reading it."""
         limit = MAX_BUNDLE_BYTES if path.endswith(".rfx") else MAX_SOURCE_BYTES
         try:
-            with open(path, "rb") as stream:
+            with open(path, "rb", opener=_open_file) as stream:
                 size = os.fstat(stream.fileno()).st_size
                 source = stream.read(limit + 1) if size <= limit else b""
         except ValueError as err:
@@ -60,6 +63,16 @@ class FileSourcer:
                 Kind.OTHER, cause=f"module {path} has {found}, the limit is {format_size(limit)}"
             )
         return source
+
+
+def _open_file(path: str, flags: int) -> int:
+    """Open a file, without waiting for one that is a pipe. Raises ReflowError for what is no file."""
+    handle = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+    mode = os.fstat(handle).st_mode
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        return handle  # a directory is refused by name when it is opened as a stream
+    os.close(handle)
+    raise ReflowError(Kind.OTHER, cause=f"module {path} is no regular file")
 
 
 class Session:
@@ -85,6 +98,8 @@ class Session:
         self._store = store
         self._identities: dict[Module, Digest] = {}
         self._modules: dict[str, Module] = {}
+        self._failures: dict[str, Exception] = {}
+        self._failed_opens = 0
         self._sources: dict[str, bytes] = {}
         self._opening: list[str] = []
         self._images: set[str] = set()
@@ -156,15 +171,29 @@ class Session:
         if path in self._opening:
             cycle = " -> ".join([*self._opening[self._opening.index(path) :], path])
             raise ReflowError(Kind.OTHER, cause=f"modules make each other in a circle: {cycle}")
+        if path in self._failures:
+            raise self._failures[path]
         source = self._sourcer.read(path)
         self._opening.append(path)
         try:
             module = self._load(path, source)
+        except Exception as err:
+            self._note_failure(path, err)
+            raise
         finally:
             self._opening.pop()
         self._modules[path] = module
         self._sources[path] = source
         return module
+
+    def _note_failure(self, path: str, failure: Exception) -> None:
+        """Remember that a module has errors, once that happened often: modules that make each other twice
+        would be looked through twice, four times, eight times and so on. (The original does just that, and
+        warns each time.)
+        """
+        self._failed_opens += 1
+        if self._failed_opens > _MOST_FAILED_OPENS:
+            self._failures[path] = failure
 
     def _load(self, path: str, source: bytes) -> Module:
         extension = extension_of(path)

@@ -1,19 +1,40 @@
-"""Where work runs: executors and their execs.
+"""Where work runs: executors and their execs; pools, what they offer, and allocs.
 
 An `Executor` runs commands on one machine. It stages inputs from, and installs outputs into, the
 repository it was made with. Ids of execs are chosen by the caller, and `put` is idempotent.
+
+A `Pool` is a machine (or many) that others can have parts of: it makes `Offer`s, and who accepts one gets
+an `Alloc`, an executor with a repository of its own, leased for as long as it is kept alive (`lease`).
+A `Cluster` finds or makes pools for what is asked of it. `placement` has the decisions about offers.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 
 from reflow.core.digest import Digest
-from reflow.core.execconfig import ExecConfig, ExecInspect, ExecResult
-from reflow.core.resources import Resources
+from reflow.core.execconfig import ExecConfig, ExecInspect, ExecResult, Profile
+from reflow.core.fileset import Fileset
+from reflow.core.resources import NO_RESOURCES, Requirements, Resources
+from reflow.repository import Repository
 
-__all__ = ["Exec", "Executor", "InputLocator", "Progress"]
+__all__ = [
+    "Alloc",
+    "AllocExec",
+    "AllocInspect",
+    "AllocMeta",
+    "Cluster",
+    "Exec",
+    "Executor",
+    "InputLocator",
+    "Offer",
+    "Pool",
+    "Progress",
+    "RunInfo",
+]
 
 Progress = Callable[[str, int, int], None]
 """Told (what is being done, bytes done, bytes in all or 0) while something is pulled or copied."""
@@ -105,4 +126,183 @@ class Executor(Protocol):
 
     async def close(self, *, kill: bool = False) -> None:
         """Stop; with ``kill``, end what runs: no container or process is left when this returns."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunInfo:
+    """What an exec of an alloc left when it had ended; digests of what was stored of it, if it was."""
+
+    runtime_s: float = 0.0
+    profile: Profile = field(default_factory=dict)
+    resources: Resources = NO_RESOURCES
+    inspect: Digest | None = None
+    stdout: Digest | None = None
+    stderr: Digest | None = None
+
+
+class AllocExec(Exec, Protocol):
+    """An exec of an alloc: its results are set aside until they are promoted."""
+
+    async def promote(self) -> None:
+        """Move its results into the alloc's repository. May be repeated."""
+        ...
+
+    async def save(self, repository_url: str) -> RunInfo:
+        """Have inspection, stdout and stderr stored in the repository at that URL.
+
+        For an exec that has ended. Digests are absent for what could not be stored.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllocMeta:
+    """Who asks for an alloc, and for what."""
+
+    want: Resources
+    owner: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllocInspect:
+    """What is known of an alloc. It is expired when ``expires`` has passed."""
+
+    id: str
+    resources: Resources
+    meta: AllocMeta
+    created: datetime
+    last_keepalive: datetime
+    expires: datetime
+    taskdb_id: Digest | None = None
+
+
+class Alloc(Protocol):
+    """A part of one machine, leased: an executor with a repository of its own.
+
+    Its errors: NET when it cannot be reached, FATAL or NOT_SUPPORTED when it is no more, others as they come.
+    """
+
+    @property
+    def id(self) -> str:
+        """Names the alloc globally."""
+        ...
+
+    @property
+    def resources(self) -> Resources:
+        """What it has to give, all in all."""
+        ...
+
+    @property
+    def repository(self) -> Repository:
+        """Where its inputs and promoted results are."""
+        ...
+
+    async def put(self, id: Digest, config: ExecConfig) -> AllocExec:
+        """Start an exec, or return the one with this id. Inputs must have been loaded."""
+        ...
+
+    async def get(self, id: Digest) -> AllocExec:
+        """An exec that was put. Raises NOT_EXIST."""
+        ...
+
+    async def remove(self, id: Digest) -> None:
+        """End an exec and forget it. Raises NOT_EXIST, or NOT_ALLOWED by agents that cannot."""
+        ...
+
+    async def execs(self) -> Sequence[Digest]:
+        """Ids of all its execs."""
+        ...
+
+    async def load(self, repository_url: str, fileset: Fileset) -> Fileset:
+        """Bring files in, from the repository or, for references, from where they point.
+
+        Returns the fileset with every file resolved. Each load is undone by one `unload`.
+        """
+        ...
+
+    async def unload(self, fileset: Fileset) -> None:
+        """Give up files that were loaded or promoted; the last one to do so frees the disk."""
+        ...
+
+    async def verify(self, fileset: Fileset) -> None:
+        """Raise INTEGRITY when a loaded file is no longer what its digest says."""
+        ...
+
+    async def keepalive(self, interval_s: float) -> float:
+        """Extend the lease from now on; the seconds granted, which may be fewer."""
+        ...
+
+    async def inspect(self) -> AllocInspect:
+        """What is known of it now."""
+        ...
+
+    async def free(self) -> None:
+        """End the lease and all that runs in it. May be repeated."""
+        ...
+
+
+class Offer(Protocol):
+    """Resources that a pool can give."""
+
+    @property
+    def id(self) -> str:
+        """Names the offer in its pool."""
+        ...
+
+    @property
+    def available(self) -> Resources:
+        """The most that can be asked of it."""
+        ...
+
+    async def accept(self, meta: AllocMeta) -> Alloc:
+        """Take ``meta.want`` of it. Raises NOT_EXIST when somebody else was faster."""
+        ...
+
+
+class Pool(Protocol):
+    """Machines that allocs are made on."""
+
+    @property
+    def id(self) -> str:
+        """Names the pool."""
+        ...
+
+    async def offers(self) -> Sequence[Offer]:
+        """What can be had now."""
+        ...
+
+    async def allocs(self) -> Sequence[Alloc]:
+        """All allocs, expired ones too."""
+        ...
+
+    async def alloc(self, id: str) -> Alloc:
+        """An alloc by its id. Raises NOT_EXIST."""
+        ...
+
+
+class Cluster(Protocol):
+    """Where allocs come from."""
+
+    @property
+    def name(self) -> str:
+        """Names the cluster in messages."""
+        ...
+
+    @property
+    def resources(self) -> Resources:
+        """The most that one alloc can have; empty when that is not known."""
+        ...
+
+    async def allocate(self, requirements: Requirements, labels: Mapping[str, str]) -> Alloc:
+        """Return an alloc with the minimum at least; the width is a hint for its size.
+
+        Waits for as long as there is hope. Raises UNAVAILABLE, or what else is the matter. When this is
+        cancelled nothing stays allocated.
+        """
+        ...
+
+    def refusal(self, resources: Resources) -> str:
+        """Say why no alloc can ever have these resources; nothing when one can."""
         ...

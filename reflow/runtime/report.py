@@ -26,6 +26,7 @@ from reflow.runtime.trace import Trace
 External = Exec | Intern | Extern
 
 SHOWN_OUTPUT_BYTES = 64 << 10
+_TRACEBACK = "Traceback (most recent call last)"
 
 
 class Failure(NamedTuple):
@@ -134,8 +135,11 @@ class RunReport:
             self._trace(flow, "Done")
 
     def message(self, level: str, text: str) -> None:
-        """Log a line."""
-        self._log.message(LEVELS[level], text)
+        """Log a line; the traceback of a bug of ours goes to the log of the run only."""
+        if text.startswith(_TRACEBACK):
+            self._log.to_run_log(LEVELS[level], text)
+        else:
+            self._log.message(LEVELS[level], text)
 
     def _fail(
         self,

@@ -37,6 +37,7 @@ class Watch:
     def start(self, record: Record) -> None:
         """Do it now, and again every ten seconds."""
         self._timer = asyncio.get_running_loop().call_later(TICK_S, self.start, record)
+        self._group.prune(time.monotonic())
         self._group.show(self.progress_text())
         if self._ticks % KEEPALIVE_TICKS == KEEPALIVE_TICKS - 1:
             record.keep_alive()

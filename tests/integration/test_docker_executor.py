@@ -175,6 +175,16 @@ async def test_a_local_image_stands_for_its_digest(api: DockerApi) -> None:
     assert await images.ensure(resolved, "ubuntu", None) == "ubuntu"
 
 
+async def test_images_come_from_the_stand_in_of_docker_hub(
+    api: DockerApi, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REFLOW_REGISTRY", registry.host)
+    manifest, _ = registry.add_image("library/h6-only-there")
+    images = docker_image.DockerImages(api)
+    name = await images.ensure(f"index.docker.io/library/h6-only-there@{manifest}", "h6-only-there", None)
+    assert name == f"{registry.host}/library/h6-only-there@{manifest}"
+
+
 async def test_an_image_that_was_removed_meanwhile_is_found_again(ground: Ground, api: DockerApi) -> None:
     await ground.output("echo x > %s", OUT)
     executor = ground.executor

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -228,7 +231,8 @@ val Main = [step(n) | n <- [1, 2, 3, 4, 5, 6]]
 def test_what_may_go_away_is_tried_three_times_a_minute_apart(work: Workspace) -> None:
     write(work, "t.rf", FAIL.replace("exit 3", "exit 75"))
     began_s = time.monotonic()
-    done = run(work, "t.rf").failed("marking run for retry after restartable error", code=10)
+    done = work.reflow("run", "-executor", "process", "t.rf", timeout_s=240)
+    done.failed("marking run for retry after restartable error", code=10)
     assert time.monotonic() - began_s >= 119
     assert done.err.count("marking run for retry") == 3
     assert "runner state 'Retry': retry (last attempt at: " in done.err
@@ -532,6 +536,44 @@ def test_on_a_terminal_progress_is_drawn_below_the_messages(work: Workspace) -> 
     assert re.search(r"[0-9a-f]{8}: elapsed: \d+s", text)
     assert re.search(r"  slow\.Main:  exec ubuntu echo begin", text)
     assert "\x1b[1A\x1b[2K" in text
+
+
+def test_the_process_can_be_looked_at(work: Workspace) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        work.reflow("-http", address, "version").failed(f"listen tcp {address}: address already in use")
+    write(work, "slow.rf", LONG.replace("echo $$ > PIDFILE", ""))
+    process = work.start("-http", address, "run", "-executor", "process", "slow.rf")
+    try:
+        status, deadline = "", time.monotonic() + 20
+        while "slow.Main:  exec ubuntu" not in status and time.monotonic() < deadline:
+            time.sleep(0.1)
+            with contextlib.suppress(OSError):
+                status = fetch(address, "/debug/status")
+        assert "slow.Main:  exec ubuntu" in status
+        assert json.loads(fetch(address, "/debug/vars"))["execs"]["Executed"] == 1
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+
+
+def fetch(address: str, path: str) -> str:
+    with urllib.request.urlopen(f"http://{address}{path}", timeout=5) as answer:
+        text: str = answer.read().decode()
+    return text
+
+
+def test_profiles_are_written_on_failure_too(work: Workspace) -> None:
+    flags = ["-cpuprofile=cpu.prof", "-memprofile=mem.prof", "-memstatsduration=10ms", "-memstatsgc"]
+    done = work.reflow(*flags, "check", "nofile.rf").failed("nofile.rf: no such file or directory")
+    assert (work.dir / "cpu.prof").stat().st_size > 0
+    assert " B in " in (work.dir / "mem.prof").read_text()
+    assert (
+        (work.dir / "memstats.csv").read_text().startswith("Sys, StackInuse, StackSys, HeapInuse, HeapSys\n")
+    )
+    assert "(post GC)" in done.err
 
 
 def test_the_start_imports_no_more_than_it_needs(work: Workspace) -> None:

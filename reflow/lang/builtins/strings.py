@@ -8,9 +8,11 @@ from __future__ import annotations
 from reflow.lang import number
 from reflow.lang.builtins.func import Mode, Native
 from reflow.lang.diagnostic import EvalError
+from reflow.lang.extent import check_string
 from reflow.lang.value import CallSite, Value
 
 _LONGEST_CHARACTER_BYTES = 4
+_MOST_DIGITS = 1 << 20
 
 
 def split(args: list[Value], site: CallSite) -> list[bytes]:
@@ -44,6 +46,7 @@ def chunk(args: list[Value], site: CallSite) -> list[bytes]:
 def join(args: list[Value], site: CallSite) -> bytes:
     """The strings with the separator between them."""
     pieces, separator = args
+    check_string(sum(map(len, pieces)) + len(separator) * len(pieces))
     joined: bytes = separator.join(pieces)
     return joined
 
@@ -70,7 +73,10 @@ def from_int(args: list[Value], site: CallSite) -> bytes:
 
 def from_float(args: list[Value], site: CallSite) -> bytes:
     """So many significant digits; the fewest that tell the float from others when negative."""
-    return number.general_text(args[0], number.index_64(args[1])).encode()
+    digits = number.index_64(args[1])
+    if digits > _MOST_DIGITS:
+        raise EvalError(f"strings.FromFloat: {digits} digits are too many, the limit is {_MOST_DIGITS}")
+    return number.general_text(args[0], digits).encode()
 
 
 def to_float(args: list[Value], site: CallSite) -> number.Float:

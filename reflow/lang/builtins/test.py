@@ -12,6 +12,8 @@ from reflow.lang.builtins.func import Mode, Native, PlacedError
 from reflow.lang.builtins.repeat import NOTHING_TO_REPEAT, repeat_and_check
 from reflow.lang.value import UNIT, CallSite, Unit, Value
 
+_MOST_REPETITIONS = 10_000
+
 
 def assert_list(args: list[Value], site: CallSite) -> Unit:
     """Every one is true."""
@@ -45,7 +47,11 @@ def exec_repeat_and_check(args: list[Value], site: CallSite) -> Flow:
     if not isinstance(value, Flow):
         cause = ReflowError(Kind.PRECONDITION, cause=NOTHING_TO_REPEAT)
         raise PlacedError(str(ReflowError(Kind.OTHER, str(site.pos), site.ident, cause=cause)), site)
-    return repeat_and_check(value, number.index_64(times), site.session.note)
+    count = number.index_64(times)
+    if count > _MOST_REPETITIONS:
+        text = f"{count} repetitions are too many, the limit is {_MOST_REPETITIONS}"
+        raise PlacedError(f"{site.pos} {site.ident}: {text}", site)
+    return repeat_and_check(value, count, site.session.note)
 
 
 def _failure(site: CallSite, which: str) -> PlacedError:

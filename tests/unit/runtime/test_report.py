@@ -134,6 +134,13 @@ def test_cached_nodes_are_silent_but_bottom_up() -> None:
     assert told.lines[0].startswith("reflow: (<-) m.a ")
 
 
+def test_a_traceback_is_for_the_log_only() -> None:
+    told = Told()
+    told.report.message("error", "Traceback (most recent call last):\n  x")
+    told.report.message("error", "plain")
+    assert told.lines == ["reflow: plain\n"]
+
+
 def test_rows_follow_the_task() -> None:
     told = Told()
     node = flow()
