@@ -8,7 +8,7 @@ import io
 import json
 import tarfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -21,6 +21,7 @@ class Registry(ThreadingHTTPServer):
     """``manifests``: path (``name/manifests/reference``) -> (media type, body).
 
     ``fail``: answer with that status. ``token``: ask for this bearer token, given out at ``/token``.
+    ``behave``: is asked first, with the request and its path; true when it has answered.
     """
 
     daemon_threads = True
@@ -31,6 +32,7 @@ class Registry(ThreadingHTTPServer):
         self.blobs: dict[str, bytes] = {}
         self.fail = 0
         self.token = ""
+        self.behave: Callable[[BaseHTTPRequestHandler, str], bool] | None = None
         self.asked: list[str] = []
 
     @property
@@ -89,6 +91,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = self.path.removeprefix("/v2/")
         self.server.asked.append(path)
+        if self.server.behave is not None and self.server.behave(self, path):
+            return
         if self.server.fail:
             self._answer(self.server.fail, "application/json", b'{"errors":[{"code":"UNAVAILABLE"}]}')
         elif self.path.startswith("/token"):

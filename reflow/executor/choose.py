@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from reflow.core.errors import Kind, ReflowError
 from reflow.executor import docker_socket
-from reflow.imagestore.host import UnsupportedHostError, socket_path
 from reflow.executor.machine import find_program
+from reflow.imagestore.host import UnsupportedHostError, socket_path
 
 AUTO = "auto"
 NAMES = (AUTO, "docker", "sandbox", "process")

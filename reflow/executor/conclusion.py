@@ -14,7 +14,6 @@ from reflow.core.execconfig import ExecResult
 from reflow.core.fileset import File
 from reflow.executor import output
 from reflow.executor.blocking import Blocking
-from reflow.executor.layout import Layout
 from reflow.executor.localexec import LocalExec
 from reflow.executor.oom import was_killed
 from reflow.executor.outcome import Ending, failure
@@ -42,13 +41,11 @@ class Conclusion:
 
     def __init__(
         self,
-        layout: Layout,
         repository: LocalFiles,
         locator: InputLocator,
         files: Blocking,
         machinery: str,
     ) -> None:
-        self._layout = layout
         self._repository = repository
         self._locator = locator
         self._files = files
@@ -84,7 +81,7 @@ class Conclusion:
         if not ending.oom:
             killer = was_killed(running.pids, running.started_s, time.time())
             ending = ending._replace(oom=killer)
-        return failure(running.id, ending, self._layout.logs(running.id), self._machinery)
+        return failure(running.id, ending, running.log_files, self._machinery)
 
     async def _altered(self, sources: Mapping[Digest, str]) -> ReflowError | None:
         """Check each input; the error of the first that is no longer what it was."""

@@ -29,6 +29,7 @@ from reflow.executor.local import LocalExecutor
 from reflow.executor.localexec import LocalExec
 from reflow.executor.outcome import Ending
 from reflow.executor.view import Layers, View
+from reflow.imagestore.host import UnsupportedHostError, socket_path
 from reflow.pool import InputLocator, Progress
 from reflow.repository import LocalFiles
 
@@ -249,7 +250,7 @@ class DockerExecutor(LocalExecutor):
         with contextlib.ExitStack() as stack:
             files = {}
             for stream in STREAMS:
-                fd = self.layout.open_log(running.id, stream)
+                fd = self.logs.open(running.log_files[stream])
                 files[stream] = stack.enter_context(open(fd, "wb", buffering=0))
             try:
                 for stream, chunk in docker_stream.logs(self._socket, container, follow=follow):

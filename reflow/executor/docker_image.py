@@ -14,7 +14,7 @@ from typing import Any
 
 from reflow.core.errors import Kind, ReflowError
 from reflow.executor.docker_api import DockerApi
-from reflow.executor.image_name import HUB, parse_image
+from reflow.imagestore.name import HUB, parse_image
 from reflow.pool import Progress
 
 TRIES = 6

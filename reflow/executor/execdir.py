@@ -17,8 +17,9 @@ FAILED = "failed"
 
 _LOCK = "lock"
 _FEW_FILES = 64
-_SKELETON = ("arg", "return")
-"""Directories that a recycled directory keeps, empty; ``arg/0`` as well."""
+_SKELETON = ("arg", "return", "tmp")
+_SKELETON_FILES = ("stdout", "stderr")
+"""What a recycled directory keeps, empty; ``arg/0`` as well. Making files is dear on some disks."""
 
 
 class ExecDir:
@@ -48,12 +49,14 @@ class ExecDir:
         try:
             if os.stat(f"{self.path}/{_LOCK}").st_ino != os.fstat(self._lock_fd).st_ino:
                 return False
-            if not remover.contents(self.path, keep=(_LOCK, *_SKELETON)):
+            if not remover.contents(self.path, keep=(_LOCK, *_SKELETON, *_SKELETON_FILES)):
                 return False
-            for name, inner in (("arg", ("0",)), ("arg/0", ()), ("return", ())):
+            for name, inner in (("arg", ("0",)), ("arg/0", ()), ("return", ()), ("tmp", ())):
                 path = f"{self.path}/{name}"
                 if os.path.lexists(path) and not (_is_ours(path) and remover.contents(path, keep=inner)):
                     return False
+            for name in _SKELETON_FILES:
+                _drop_used(f"{self.path}/{name}")
         except OSError:
             return False
         return not remover.has_failed
@@ -193,6 +196,16 @@ def _open_up(directory: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def _drop_used(path: str) -> None:
+    """Delete a file of the skeleton that is not as good as new."""
+    try:
+        info = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(info.st_mode) or info.st_size or info.st_nlink > 1:
+        os.unlink(path)
 
 
 def _is_ours(path: str) -> bool:

@@ -13,11 +13,14 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reflow.executor.blocking import Blocking
-from reflow.executor.image_name import parse_image
-from reflow.executor.registry import Manifest, RegistryError, fetch_manifest
+from reflow.imagestore.failure import ImageError
+from reflow.imagestore.name import ImageName, parse_image
+
+if TYPE_CHECKING:
+    from reflow.imagestore.manifest import Manifest
 
 TIMEOUT_S = 3.0
 REMEMBERED_S = 600.0
@@ -68,8 +71,8 @@ class ImageDigests:
             return str(row["resolved"])
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                manifest = await self._call(fetch_manifest, name, self._hub, TIMEOUT_S)
-        except (RegistryError, TimeoutError) as err:
+                manifest = await self._call(_fetch_manifest, name, self._hub)
+        except (ImageError, TimeoutError) as err:
             self._tell(image, str(err) or f"no answer within {TIMEOUT_S:g} s")
             return None
         resolved = name.resolved(manifest.digest)
@@ -100,8 +103,14 @@ class ImageDigests:
         now = time.time()
         rows = {each: row for each, row in self._rows().items() if now - row.get("time", 0) < _KEPT_S}
         rows[key] = {"time": now, "resolved": resolved}
-        rows[resolved] = {"time": now, "config": manifest.config_digest}
+        rows[resolved] = {"time": now, "config": manifest.config.digest}
         self._path.parent.mkdir(parents=True, exist_ok=True)
         part = self._path.with_suffix(f".{os.getpid()}")
         part.write_text(json.dumps(rows))
         part.replace(self._path)
+
+
+def _fetch_manifest(name: ImageName, hub: str) -> Manifest:
+    from reflow.imagestore.registry import fetch_manifest  # a fully cached run does without HTTP and TLS
+
+    return fetch_manifest(name, hub, TIMEOUT_S)

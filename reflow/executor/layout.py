@@ -59,11 +59,13 @@ class Layout:
     """The directories below one localdir.
 
     ``root`` is a path to it that is free of blanks and shell characters: localdir itself, or a link to it.
+    ``real_root`` is the path without links.
     """
 
     def __init__(self, localdir: str) -> None:
         self.localdir = os.path.abspath(localdir)
         self.root = self.localdir
+        self.real_root = self.root
         self._own: ExecDir | None = None
         self._spare: list[ExecDir] = []
         self._trash: deque[str] = deque()
@@ -77,6 +79,7 @@ class Layout:
             os.makedirs(f"{self.localdir}/spare", exist_ok=True)
             if not _PLAIN.fullmatch(self.localdir):
                 self.root = _plain_link(self.localdir)
+            self.real_root = os.path.realpath(self.root)
             if self._own is None:
                 self._own = execdir.acquire(f"{self.root}/spare/{os.getpid()}-{os.urandom(4).hex()}")
         except OSError as err:
@@ -148,31 +151,6 @@ class Layout:
             for entry in list(os.scandir(f"{self.root}/{place}")):
                 if not _is_kept(entry.path) and (directory := execdir.adopt(entry.path)) is not None:
                     yield directory
-
-    def open_log(self, id: Digest, stream: str) -> int:
-        """Begin the file of an exec's output; its descriptor."""
-        path = log_path(self.localdir, id, stream)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
-        try:
-            return os.open(path, flags, 0o644)
-        except FileNotFoundError:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            return os.open(path, flags, 0o644)
-
-    def logs(self, id: Digest) -> dict[str, str]:
-        """Stream -> file of an exec's output, which need not exist."""
-        return {stream: log_path(self.localdir, id, stream) for stream in STREAMS}
-
-    def end_logs(self, id: Digest, keep_in: str = "") -> None:
-        """Delete an exec's output where there was none; link it into ``keep_in``, when that is given."""
-        for stream, path in self.logs(id).items():
-            try:
-                if os.stat(path).st_size == 0:
-                    os.unlink(path)
-                elif keep_in:
-                    os.link(path, f"{keep_in}/{stream}")
-            except OSError:
-                continue
 
 
 def os_error(op: str, subject: object, err: OSError) -> ReflowError:

@@ -22,6 +22,7 @@ from reflow.executor.conclusion import SMALL_COUNT, Conclusion
 from reflow.executor.execdir import ExecDir
 from reflow.executor.layout import Layout, os_error
 from reflow.executor.localexec import LocalExec
+from reflow.executor.logfile import LogFiles
 from reflow.executor.outcome import Ending
 from reflow.executor.view import View
 from reflow.pool import InputLocator, Progress
@@ -47,11 +48,12 @@ class LocalExecutor(abc.ABC):
         hard_memory: bool = False,
     ) -> None:
         self.layout = Layout(os.fspath(localdir))
+        self.logs = LogFiles(self.layout.localdir)
         self.hard_memory = hard_memory
         self._repository = repository
         self._locator = locator
         self._files = Blocking("files", max(2, machine.usable_cpus()))
-        self._conclusion = Conclusion(self.layout, repository, locator, self._files, self.name)
+        self._conclusion = Conclusion(repository, locator, self._files, self.name)
         self._execs: dict[Digest, LocalExec] = {}
         self._finished: dict[Digest, None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -83,7 +85,8 @@ class LocalExecutor(abc.ABC):
         if leftovers:
             await self._end_leftovers(leftovers)
             for directory in leftovers:
-                await self._files(directory.remove)
+                await self._files(self.layout.leave, directory)
+            self._start_sweep()
 
     async def put(self, id: Digest, config: ExecConfig, progress: Progress | None = None) -> LocalExec:
         """Start an exec, or return the one with this id that runs or has succeeded.
@@ -238,9 +241,9 @@ class LocalExecutor(abc.ABC):
         return directory
 
     async def _staged(self, running: LocalExec, directory: str, progress: Progress | None) -> staging.Staged:
-        os.mkdir(f"{directory}/tmp")
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(f"{directory}/return")
+        for name in ("tmp", "return"):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(f"{directory}/{name}")
         for index, is_dir in enumerate(running.config.output_is_dir):
             if is_dir:
                 os.mkdir(f"{directory}/return/{index}")
@@ -263,12 +266,17 @@ class LocalExecutor(abc.ABC):
         """Put the output away, and delete the directory, or keep it when the command failed."""
         error = None if result is None else result.error
         if error is not None:
-            self.layout.end_logs(running.id, directory.path)
+            self.logs.end(running.id, directory.path, is_kept=True)
+            running.log_files = self.logs.final(running.id)
             running.kept = directory.path
             await self._files(directory.keep, str(error), command)
             return
-        self.layout.end_logs(running.id)
+        self.logs.end(running.id, directory.path, is_kept=False)
+        running.log_files = self.logs.final(running.id)
         self.layout.leave(directory)
+        self._start_sweep()
+
+    def _start_sweep(self) -> None:
         if self.layout.has_trash and not self._is_sweeping:
             self._is_sweeping = True
             self._own(self._sweep())

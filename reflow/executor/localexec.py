@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ReflowError
 from reflow.core.execconfig import ExecConfig, ExecInspect, ExecResult
-from reflow.executor.layout import STREAMS, Layout
+from reflow.executor.layout import STREAMS
+from reflow.executor.logfile import LogFiles
 from reflow.executor.profile import Stats
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ _STATUS = {
 class _Owner(Protocol):
     """What an exec needs of its executor."""
 
-    layout: Layout
+    logs: LogFiles
 
     async def command_lines(self, running: LocalExec) -> list[str]: ...
 
@@ -45,7 +46,8 @@ class LocalExec:
     """One exec. Its executor drives it; everybody else awaits and asks.
 
     ``kept`` is where its files are when it has failed. ``pid`` is that of its first process on this machine,
-    ``pids`` are those seen; ``oom`` says who killed it for memory. Times are seconds since the epoch.
+    ``pids`` are those seen; ``oom`` says who killed it for memory. ``log_files`` have its output, by stream,
+    as far as there is any. Times are seconds since the epoch.
     """
 
     def __init__(self, id: Digest, uri: str, config: ExecConfig, owner: _Owner) -> None:
@@ -58,6 +60,7 @@ class LocalExec:
         self.pids: set[int] = set()
         self.oom = ""
         self.stats = Stats()
+        self.log_files = owner.logs.final(id)
         self.created_s = time.time()
         self.started_s = 0.0
         self.ended_s = 0.0
@@ -120,7 +123,6 @@ class LocalExec:
             raise ReflowError(Kind.INVALID, "logs", self.id, cause=detail)
         if self.state in ("initializing", "created"):
             raise ReflowError(Kind.PRECONDITION, "logs", self.id, cause="exec not yet started")
-        files = self._owner.layout.logs(self.id)
         wanted = [stream for stream, is_wanted in zip(STREAMS, (stdout, stderr), strict=True) if is_wanted]
         offsets = dict.fromkeys(wanted, 0)
         if self.state == "running":
@@ -128,7 +130,7 @@ class LocalExec:
         while True:
             has_ended = self._end.done()
             for stream in wanted:
-                for chunk in _read_from(files[stream], offsets[stream]):
+                for chunk in _read_from(self.log_files[stream], offsets[stream]):
                     offsets[stream] += len(chunk)
                     yield chunk
             if has_ended or not follow:
@@ -136,7 +138,7 @@ class LocalExec:
             await asyncio.wait([self._end], timeout=_FOLLOW_S)
 
     def _saved(self, stream: str) -> str:
-        path = self._owner.layout.logs(self.id)[stream]
+        path = self.log_files[stream]
         return path if os.path.exists(path) else ""
 
     # For the executor.

@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ReflowError
 from reflow.core.resources import Resources
 from reflow.executor import credentials, machine, proctree, staging
@@ -60,6 +61,7 @@ class ProcessExecutor(LocalExecutor):
         self._resources = Resources()
         self._has_run = False
         self._usage: dict[int, tuple[float, float]] = {}
+        self._directories: dict[Digest, str] = {}
 
     @property
     def resources(self) -> Resources:
@@ -110,14 +112,18 @@ class ProcessExecutor(LocalExecutor):
         return staging.Staging(directory, directory, self._locator, staging.Style.LINK)
 
     def _view(self, directory: str, staged: staging.Staged) -> tuple[View, str]:
+        # The command may have asked for the real path of something.
+        real = f"{self.layout.real_root}/execs/{os.path.basename(directory)}"
         roots = {
             f"{path}/{name}": Layers([f"{directory}/{name}"])
-            for path in {directory, os.path.realpath(directory)}
+            for path in {directory: 0, real: 0}
             for name in ("return", "arg", "tmp")
         }
         return View(roots, {}, frozenset(staged.foreign.values())), f"{directory}/return"
 
     async def _execute(self, running: LocalExec, directory: str, staged: staging.Staged) -> Ending:
+        running.log_files = self.logs.within(directory)
+        self._directories[running.id] = directory
         child = self._spawn(running, directory, staged.command)
         running.launched(child.pid)
         self._has_run = True
@@ -130,6 +136,7 @@ class ProcessExecutor(LocalExecutor):
         finally:
             status = _reap(child)
             self._usage.pop(child.pid, None)
+            self._directories.pop(running.id, None)
         await _group_gone(child.pid)
         code = os.waitstatus_to_exitcode(status)
         oom = running.oom
@@ -145,7 +152,7 @@ class ProcessExecutor(LocalExecutor):
         output_fds = []
         try:
             for stream in STREAMS:
-                output_fds.append(self.layout.open_log(running.id, stream))
+                output_fds.append(self.logs.open(running.log_files[stream]))
             return subprocess.Popen(
                 words,
                 executable=self._bash,
@@ -177,7 +184,10 @@ class ProcessExecutor(LocalExecutor):
         return environment
 
     def tap(self, running: LocalExec) -> None:
-        """Nothing is to be done: processes write to their log files themselves."""
+        """Let the output of a process that runs be followed by others, at its final place."""
+        directory = self._directories.get(running.id)
+        if directory is not None:
+            self.logs.show(running.id, directory)
 
     async def command_lines(self, running: LocalExec) -> list[str]:
         """The command lines of an exec's processes."""
@@ -189,6 +199,7 @@ class ProcessExecutor(LocalExecutor):
         for each in running:
             if each.state != "running":
                 continue
+            self.tap(each)
             family = proctree.tree(each.pid, processes)
             each.pids.update(process.pid for process in family)
             rss_bytes = sum(process.rss_bytes for process in family)

@@ -30,7 +30,7 @@ def fetch_blob(registry: Registry, blob: Descriptor, limit: int) -> bytes:
         while chunk := reader.read(CHUNK_BYTES):
             parts.append(chunk)
             if reader.count > limit:
-                raise ImageError(Kind.INVALID, f"{registry.host}: {blob.digest} has more than {limit} bytes")
+                raise ImageError(Kind.INVALID, f"{registry.shown}: {blob.digest} has more than {limit} bytes")
     _check(registry, blob, reader)
     return b"".join(parts)
 
@@ -148,7 +148,7 @@ def _check(registry: Registry, blob: Descriptor, reader: DigestReader) -> None:
         more = "more than" if reader.count > blob.size else "only"
         got = blob.size if reader.count > blob.size else reader.count
         detail = f"{blob.digest} has {more} {got} bytes, want {blob.size}"
-        raise ImageError(Kind.INTEGRITY, f"{registry.host}: {detail}")
+        raise ImageError(Kind.INTEGRITY, f"{registry.shown}: {detail}")
     if reader.digest != blob.digest:
         detail = f"what it sends as {blob.digest} is {reader.digest}"
-        raise ImageError(Kind.INTEGRITY, f"{registry.host}: {detail}")
+        raise ImageError(Kind.INTEGRITY, f"{registry.shown}: {detail}")

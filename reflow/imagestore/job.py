@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
+from reflow.core.errors import Kind
 from reflow.imagestore.failure import PASSING, ImageError, StoppedError
 from reflow.pool import Progress
 
@@ -28,6 +29,7 @@ class Limits(NamedTuple):
     """
 
     tries: int = 5
+    unreachable_tries: int = 2
     pause_s: float = 1.0
     pause_growth: float = 1.5
     longest_pause_s: float = 10.0
@@ -96,6 +98,8 @@ class Job:
                 self.check()
                 if err.kind not in PASSING:
                     raise
+                if err.is_unreachable and number >= limits.unreachable_tries:
+                    raise ImageError(Kind.NOT_EXIST, str(err)) from err
                 if number == limits.tries:
                     raise err.after(number) from err
                 wait_s = min(max(pause_s, err.wait_s), limits.longest_pause_s)

@@ -61,6 +61,7 @@ class Registry:
         self._name = name
         self._transport = transport
         is_stand_in = name.registry == HUB and bool(hub)
+        self.shown = hub if is_stand_in else name.registry
         self.host = name.registry if name.registry != HUB else hub or _HUB_HOST
         self.is_plain = is_stand_in or is_local(self.host)
         self._base = f"{'http' if self.is_plain else 'https'}://{self.host}/v2/{name.repository}"
@@ -75,7 +76,7 @@ class Registry:
             body = reply.read_all(_MAX_BYTES)
         if reference.startswith("sha256:") and digest_of(body) != reference:
             detail = f"what it has as {reference} is {digest_of(body)}"
-            raise ImageError(Kind.INTEGRITY, f"{self._name.registry}: {detail}")
+            raise ImageError(Kind.INTEGRITY, f"{self.shown}: {detail}")
         return body
 
     def settle(self, body: bytes, platform: Platform) -> tuple[Manifest, bytes]:
@@ -85,7 +86,7 @@ class Registry:
             body = self.manifest(choose_entry(found.entries, platform))
             found = self._read(body)
             if isinstance(found, Index):
-                raise ImageError(Kind.INVALID, f"{self._name.registry}: an index of indexes")
+                raise ImageError(Kind.INVALID, f"{self.shown}: an index of indexes")
         return found, body
 
     @contextmanager
@@ -98,7 +99,7 @@ class Registry:
         try:
             return parse_manifest(body)
         except ImageError as err:
-            raise ImageError(err.kind, f"{self._name.registry}: {err}") from err
+            raise ImageError(err.kind, f"{self.shown}: {err}") from err
 
     @contextmanager
     def _get(self, url: str, headers: dict[str, str]) -> Iterator[Reply]:
@@ -120,7 +121,7 @@ class Registry:
         kind = _KINDS.get(reply.status, Kind.UNAVAILABLE if reply.status >= 500 else Kind.INVALID)
         wait = reply.headers.get("retry-after", "")
         raise ImageError(
-            kind, f"{self._name.registry}: {self._what(reply)}", wait_s=float(wait) if wait.isdigit() else 0
+            kind, f"{self.shown}: {self._what(reply)}", wait_s=float(wait) if wait.isdigit() else 0
         )
 
     def _what(self, reply: Reply) -> str:
@@ -132,7 +133,7 @@ class Registry:
             case 404:
                 return "no such image"
             case 429:
-                hint = "" if self._is_known else f" (after docker login {self._name.registry} it allows more)"
+                hint = "" if self._is_known else f" (after docker login {self.shown} it allows more)"
                 return f"too many requests{hint}{said}"
             case status:
                 return f"status {status}{said}"
@@ -145,7 +146,7 @@ class Registry:
         if self._is_known:
             user = self._credential.user if self._credential is not None else ""
             return f"access denied{f' to {user}' if user else ''}, or no such image"
-        return f"access denied, or no such image: docker login {self._name.registry} if it needs a password"
+        return f"access denied, or no such image: docker login {self.shown} if it needs a password"
 
     def _renew(self, used: str, challenge: str) -> str:
         """A new value of ``Authorization``; one thread fetches it for all."""
@@ -167,7 +168,7 @@ class Registry:
         realm = words.get("realm", "")
         if self._is_known and urlsplit(realm).scheme != "https" and not self.is_plain:
             detail = f"it wants the password sent to {urlsplit(realm).netloc} without encryption"
-            raise ImageError(Kind.NOT_ALLOWED, f"{self._name.registry}: {detail}")
+            raise ImageError(Kind.NOT_ALLOWED, f"{self.shown}: {detail}")
         return f"Bearer {self._token(realm, words.get('service', ''), self._credential)}"
 
     def _token(self, realm: str, service: str, credential: Credential) -> str:
@@ -185,7 +186,7 @@ class Registry:
             row = _json(self._checked(reply))
         token = row.get("token") or row.get("access_token")
         if not isinstance(token, str):
-            raise ImageError(Kind.INVALID, f"{self._name.registry}: {realm} gives no token")
+            raise ImageError(Kind.INVALID, f"{self.shown}: {realm} gives no token")
         return token
 
 

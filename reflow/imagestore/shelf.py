@@ -233,7 +233,7 @@ class Shelf:
 
 
 def _write_out(path: str) -> None:
-    """Have everything on the disk of ``path`` written, so that a power failure leaves no empty files behind."""
+    """Have all of the disk of ``path`` written, so that a power failure leaves no empty files behind."""
     if sys.platform != "linux":
         os.sync()
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import http.client
 import re
 import socket
@@ -20,6 +21,7 @@ Connect = Callable[[SplitResult, float], http.client.HTTPConnection]
 """Makes a connection (not connected yet) for a URL and a timeout in seconds."""
 
 _MAX_REDIRECTS = 5
+_UNREACHABLE = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _LOCAL = re.compile(r"(localhost|127\.[0-9.]+|\[::1\])(:[0-9]+)?")
 
@@ -176,6 +178,11 @@ def _explained(host: str, err: Exception, limits: Limits) -> ImageError:
         return ImageError(Kind.TIMEOUT, f"{host}: no answer in time ({limits.stall_s:g} s without a byte)")
     if isinstance(err, ssl.SSLError):
         return ImageError(Kind.NET, f"{host}: does not speak TLS as we do ({err.reason or err})")
+    if isinstance(err, socket.gaierror | ConnectionRefusedError) or (
+        isinstance(err, OSError) and err.errno in _UNREACHABLE
+    ):
+        detail = f"cannot be reached ({(err.strerror or str(err)).lower()})"
+        return ImageError(Kind.NET, f"{host} {detail}", is_unreachable=True)
     if isinstance(err, OSError):
         return ImageError(Kind.NET, f"{host}: {(err.strerror or str(err) or type(err).__name__).lower()}")
     return ImageError(Kind.NET, f"{host}: {str(err) or type(err).__name__}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reflow.executor.image_name import parse_image
+from reflow.imagestore.name import parse_image
 
 D = "sha256:" + "ab" * 32
 
