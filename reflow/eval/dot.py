@@ -1,5 +1,8 @@
 """The graph of an evaluation as a Graphviz file: what was there at first, and what continuations added.
 
+Nodes are named by the first 8 digits of their digests; ``dynamic`` edges were found when a continuation
+had run. The file is written at the end of every run, so that it must cost microseconds a node: names are
+the 4 bytes that the digits stand for, an edge is the 8 bytes of both its ends, and each label is made once.
 Source: flow/dot.go, and the layout of the gonum library that writes it.
 """
 
@@ -7,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 
 from reflow.core.digest import Digest
 from reflow.core.errors import ReflowError
@@ -16,131 +19,155 @@ from reflow.flow.node import EXTERNAL, Extern, Flow, Intern, K
 
 _URL_BYTES = 64
 _MARK = "ExecDepIncorrectCacheKeyBug"
+_NAME_BYTES = 4
+
+_EXTERNAL_TEXT = " [\nfillcolor=green\nstyle=filled\n];"
+_MARKED_TEXT = f" [\n{_MARK.lower()}=true\nfillcolor=red\nstyle=filled\n];"
+_STATIC_TEXT = " [dynamic=false];"
+_DYNAMIC_TEXT = " [\ndynamic=true\ncolor=blue\n];"
 
 
 def dot_text(run_id: Digest, root: Flow, continued: Mapping[Flow, Flow]) -> str:
     """The whole file. ``continued`` maps continuations to the nodes that they returned."""
     graph = _Graph(root, continued)
     lines = [f'strict digraph "reflow flowgraph {run_id}" {{', "// Node definitions."]
-    lines += [graph.node_text(name) for name in sorted(graph.nodes)]
+    lines += graph.node_lines()
     lines += ["", "// Edge definitions."]
-    lines += [graph.edge_text(*edge) for edge in sorted(graph.edges)]
+    lines += graph.edge_lines()
     return "\n".join([*lines, "}"])
 
 
 class _Graph:
-    """Nodes by the first 8 digits of their digest; edges from a node to its dependencies.
-
-    The value of an edge says whether it is dynamic: found only when a continuation had run.
-    """
+    """``nodes``: name -> the first node of that name. ``edges``: both names -> whether it is dynamic."""
 
     def __init__(self, root: Flow, continued: Mapping[Flow, Flow]) -> None:
-        self.nodes: dict[str, Flow] = {}
-        self.edges: dict[tuple[str, str], bool] = {}
+        self.nodes: dict[bytes, Flow] = {}
+        self.edges: dict[bytes, bool] = {}
         self._continued = continued
-        self._names: dict[Flow, str] = {}
+        self._names: dict[Flow, bytes] = {}
+        self._tails: dict[tuple[str, str], str] = {}
         self._collect(root)
         self._affected = self._find_affected()
+        self._labels: dict[bytes, str] = {}
 
     def _collect(self, root: Flow) -> None:
-        order, seen = [root], {root}
-        for node in order:
-            self._add(node, node.deps, order, seen, is_dynamic=False)
-        known = len(order)
-        for number, node in enumerate(order):
-            for step in self._steps(node, skip_first=number < known):
-                self._add(node, step.deps, order, seen, is_dynamic=True)
+        """Edges to dependencies, then those of what nodes became; nodes in the order they are met."""
+        order, continued = {root: None}, self._continued
+        queue = [root]
+        for node in queue:
+            self._add(node, node.deps, order, queue, is_dynamic=False)
+        known = len(queue)
+        for number, node in enumerate(queue):
+            if number >= known:
+                self._add(node, node.deps, order, queue, is_dynamic=True)
+            step = continued.get(node)
+            while step is not None:
+                if step.deps:
+                    self._add(node, step.deps, order, queue, is_dynamic=True)
+                step = continued.get(step)
 
-    def _steps(self, node: Flow, *, skip_first: bool) -> Iterator[Flow]:
+    def _add(
+        self,
+        node: Flow,
+        deps: Iterable[Flow],
+        order: dict[Flow, None],
+        queue: list[Flow],
+        *,
+        is_dynamic: bool,
+    ) -> None:
+        names, nodes, edges = self._names, self.nodes, self.edges
+        above = names.get(node)
+        if above is None:
+            above = self._name(node)
+        for dep in deps:
+            if dep not in order:
+                order[dep] = None
+                queue.append(dep)
+            below = names.get(dep)
+            if below is None:
+                below = self._name(dep)
+            if not above or not below or above == below:
+                continue
+            if above not in nodes:
+                nodes[above] = node
+            if below not in nodes:
+                nodes[below] = dep
+            if above + below not in edges and below + above not in edges:
+                edges[above + below] = is_dynamic
+
+    def _name(self, node: Flow) -> bytes:
+        """The first bytes of the digest; none when a file is unreadable that belongs to it."""
+        try:
+            name = digest(node)[:_NAME_BYTES]
+        except ReflowError:
+            name = b""
+        self._names[node] = name
+        return name
+
+    def _steps(self, node: Flow) -> Iterator[Flow]:
         """The node, and what it became one after the other."""
         step: Flow | None = node
         while step is not None:
-            if step is not node or not skip_first:
-                yield step
+            yield step
             step = self._continued.get(step)
 
-    def _add(
-        self, node: Flow, deps: Sequence[Flow], order: list[Flow], seen: set[Flow], *, is_dynamic: bool
-    ) -> None:
-        for dep in deps:
-            self._add_edge(node, dep, is_dynamic)
-            if dep not in seen:
-                seen.add(dep)
-                order.append(dep)
-
-    def _add_edge(self, node: Flow, dep: Flow, is_dynamic: bool) -> None:
-        above, below = self._name(node), self._name(dep)
-        if not above or not below or above == below:
-            return
-        self.nodes.setdefault(above, node)
-        self.nodes.setdefault(below, dep)
-        if (above, below) not in self.edges and (below, above) not in self.edges:
-            self.edges[above, below] = is_dynamic
-
-    def _name(self, node: Flow) -> str:
-        """The first digits of the digest; nothing when a file is unreadable that belongs to it."""
-        name = self._names.get(node)
-        if name is None:
-            try:
-                name = digest(node).short
-            except ReflowError:
-                name = ""
-            self._names[node] = name
-        return name
-
-    def _find_affected(self) -> set[str]:
+    def _find_affected(self) -> set[bytes]:
         """Nodes that are marked, or that depend on one that is."""
-        above: defaultdict[str, list[str]] = defaultdict(list)
-        for parent, child in self.edges:
-            above[child].append(parent)
         marked = [
             name
             for name, node in self.nodes.items()
-            if any(isinstance(step, K) and step.affected for step in self._steps(node, skip_first=False))
+            if (isinstance(node, K) or node in self._continued)
+            and any(isinstance(step, K) and step.affected for step in self._steps(node))
         ]
         affected = set(marked)
+        above: defaultdict[bytes, list[bytes]] = defaultdict(list)
+        for edge in self.edges if marked else ():
+            above[edge[_NAME_BYTES:]].append(edge[:_NAME_BYTES])
         while marked:
             fresh = [parent for parent in above[marked.pop()] if parent not in affected]
             affected.update(fresh)
             marked += fresh
         return affected
 
-    def _label(self, name: str) -> str:
-        final = self._final(name)
-        text = f"{name}-{final.op}-{final.ident}"
-        if isinstance(final, Intern | Extern):
-            text += f"-{_cut(final.url)}"
-        if name in self._affected:
-            text += f"-{_MARK}"
-        return json.dumps(text, ensure_ascii=False)
-
-    def _final(self, name: str) -> Flow:
-        *_, final = self._steps(self.nodes[name], skip_first=False)
-        return final
-
-    def node_text(self, name: str) -> str:
-        """The line or lines that define a node."""
-        attributes = []
-        if isinstance(self._final(name), EXTERNAL):
-            if name in self._affected:
-                attributes = [f"{_MARK.lower()}=true", "fillcolor=red", "style=filled"]
+    def node_lines(self) -> Iterator[str]:
+        """The line or lines that define each node, in the order of the names; `edge_lines` comes after."""
+        nodes, labels, affected = self.nodes, self._labels, self._affected
+        for name in sorted(nodes):
+            final = self._final(nodes[name])
+            label = labels[name] = self._label(name, final)
+            if not isinstance(final, EXTERNAL):
+                yield label + ";"
             else:
-                attributes = ["fillcolor=green", "style=filled"]
-        return self._label(name) + _attribute_text(attributes)
+                yield label + (_MARKED_TEXT if name in affected else _EXTERNAL_TEXT)
 
-    def edge_text(self, above: str, below: str) -> str:
-        """The line or lines that define an edge."""
-        is_dynamic = self.edges[above, below]
-        attributes = ["dynamic=true", "color=blue"] if is_dynamic else ["dynamic=false"]
-        return f"{self._label(above)} -> {self._label(below)}{_attribute_text(attributes)}"
+    def _final(self, node: Flow) -> Flow:
+        continued = self._continued
+        step = continued.get(node)
+        while step is not None:
+            node, step = step, continued.get(step)
+        return node
+
+    def _label(self, name: bytes, final: Flow) -> str:
+        key = (final.op, final.ident)
+        tail = self._tails.get(key)
+        if tail is None:
+            tail = self._tails[key] = _quoted(f"-{final.op}-{final.ident}")[1:]
+        if name not in self._affected and not isinstance(final, Intern | Extern):
+            return f'"{name.hex()}{tail}'
+        more = f"-{_cut(final.url)}" if isinstance(final, Intern | Extern) else ""
+        more += f"-{_MARK}" if name in self._affected else ""
+        return f'"{name.hex()}{tail[:-1]}{_quoted(more)[1:]}'
+
+    def edge_lines(self) -> Iterator[str]:
+        """The line or lines that define each edge, in the order of the names."""
+        labels, edges = self._labels, self.edges
+        for edge in sorted(edges):
+            tail = _DYNAMIC_TEXT if edges[edge] else _STATIC_TEXT
+            yield f"{labels[edge[:_NAME_BYTES]]} -> {labels[edge[_NAME_BYTES:]]}{tail}"
 
 
-def _attribute_text(attributes: Sequence[str]) -> str:
-    if not attributes:
-        return ";"
-    if len(attributes) == 1:
-        return f" [{attributes[0]}];"
-    return "\n".join([" [", *attributes, "];"])
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _cut(url: str) -> str:

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from copy import copy
 from hashlib import sha256
 
-from reflow.core.digest import Digest
+from reflow.core.digest import WIRE_HEADER, Digest
 from reflow.core.fileset import Fileset
 from reflow.flow.data import LocalFile
 from reflow.flow.node import (
     ArgRef,
+    Coerce,
     Collect,
     Data,
     Exec,
@@ -23,6 +24,7 @@ from reflow.flow.node import (
     Flow,
     Groupby,
     Intern,
+    K,
     Map,
     Requires,
     Tagged,
@@ -30,6 +32,7 @@ from reflow.flow.node import (
 )
 
 _universe = b""
+_DELAYED = (K, Coerce)
 
 
 def set_universe(text: str) -> None:
@@ -68,6 +71,10 @@ def _inputs(node: Flow) -> Sequence[Flow]:
 
 def _compute(node: Flow) -> Digest:
     """Digest of a node whose inputs have digests."""
+    if isinstance(node, _DELAYED):
+        # Most nodes are of these: as `_material` has it, without its detours.
+        deps = b"".join([WIRE_HEADER + digest(dep) for dep in node.deps])
+        return Digest(sha256(_universe + deps + node.digest_name + WIRE_HEADER + node.tag).digest())
     if isinstance(node, Requires) and not _universe:
         return digest(node.deps[0])
     if isinstance(node, Data) and not _universe and not isinstance(node.content, bytes):
