@@ -1,12 +1,13 @@
 """What all tests share: fresh homes, and what to do where something real is missing.
 
-A test that needs a Docker daemon is skipped where there is none. With ``REFLOW_NO_SKIP=1`` (as CI sets it, after
-bringing everything up) a skipped test fails the session: a skip is not a pass.
+A test that needs a Docker daemon or a registry is skipped where there is none. With ``REFLOW_NO_SKIP=1`` (as
+CI sets it, after bringing everything up) a skipped test fails the session: a skip is not a pass.
 """
 
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -35,8 +36,22 @@ def missing_for_docker() -> str:
     return f"no image {', '.join(absent)}" if absent else ""
 
 
+@cache
+def missing_for_registry() -> str:
+    """Say what a test of real registries lacks here; nothing when all is there."""
+    for name, port in (("REGISTRY", 5000), ("REGISTRY_AUTH", 5001)):
+        host, _, number = os.environ.get(name, f"localhost:{port}").partition(":")
+        try:
+            socket.create_connection((host, int(number)), timeout=5).close()
+        except OSError as err:
+            return f"no registry at {host}:{number} (registry-up --auth starts it): {err}"
+    return ""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
+        if item.get_closest_marker("registry") and missing_for_registry():
+            item.add_marker(pytest.mark.skip(reason=missing_for_registry()))
         if item.get_closest_marker("docker") and missing_for_docker():
             item.add_marker(pytest.mark.skip(reason=missing_for_docker()))
 

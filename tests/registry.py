@@ -144,7 +144,7 @@ class _Handler(BaseHTTPRequestHandler):
 def running_registry() -> Iterator[Registry]:
     """A registry that serves until the end of the block."""
     registry = Registry()
-    thread = threading.Thread(target=registry.serve_forever, daemon=True)
+    thread = threading.Thread(target=registry.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield registry

@@ -97,6 +97,11 @@ def _run_block(files: RunFiles) -> str:
         state = read_state(files.state)
     except (OSError, ValueError) as err:
         raise Fatal(f"{files.state}: {err}") from err
+    return run_block(state) + (f"\tlog:\t{files.log}\n" if os.path.exists(files.log) else "")
+
+
+def run_block(state: RunState) -> str:
+    """What is known of a run from its state, with tabs between cells."""
     lines = [f"{state.id.hex()} (run)"]
     if state.created is not None:
         lines.append(f"\ttime:\t{ctime_text(state.created)}")
@@ -107,8 +112,6 @@ def _run_block(files: RunFiles) -> str:
         lines.append(f"\terror:\t{state.error}")
     if state.result:
         lines.append(f"\tresult:\t{state.result}")
-    if os.path.exists(files.log):
-        lines.append(f"\tlog:\t{files.log}")
     return "".join([f"{line}\n" for line in lines])
 
 

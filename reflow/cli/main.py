@@ -11,6 +11,9 @@ import sys
 
 from reflow.runtime.home import default_config_path
 
+_RECURSION_LIMIT = 10_000
+"""For passes over the trees of programs, whose depth the parser bounds."""
+
 
 def main() -> int:
     """Run the command line of this process; return its exit status, if there is anything to return to."""
@@ -21,6 +24,7 @@ def main() -> int:
         return _print(version_text())
     from reflow.cli.app import run
 
+    sys.setrecursionlimit(_RECURSION_LIMIT)
     status = run(words)
     # Taking a large program's objects apart one by one takes longer than many a command.
     os._exit(status)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from reflow.cli.app import App
@@ -72,6 +74,7 @@ def print_object(
     counts: tuple[int, int, int],
     wall_s: float,
     error: dict[str, Any] | None,
+    more: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     """Print the object of ``-json``; ``counts`` are execs that ran, came from the cache, and failed."""
     executed, cached, failed = counts
@@ -83,6 +86,7 @@ def print_object(
         "failed": failed,
         "wall_s": round(wall_s, 3),
         "error": error,
+        **more,
     }
     app.print(json.dumps(row))
 

@@ -23,7 +23,8 @@ its parameters, for example
 and "reflow run align.rf -help" lists them. When Main needs nothing to be run it is printed at once.
 Otherwise a run is made: its execs run where -executor says, and what was computed before comes from the
 cache. The result is the last thing on stdout; progress and messages are on stderr. -out also copies the
-files of the result to a place of your choice.
+files of the result to a place of your choice. -n executes nothing, and tells what would be executed and
+why; "reflow why" tells it of a run that was made.
 
 A run has an id. Its files are in the directory runs of ~/.reflow (or $REFLOW_HOME): ID.runlog has all
 messages, ID.json its state, ID.gv the graph that was evaluated. "reflow info ID", "reflow logs ID" and
@@ -61,6 +62,7 @@ _FLAGS: list[FlagSpec] = [
     ("keep-going", "bool", "false", "after a failure go on with everything that does not depend on it"),
     ("local", "bool", "false", "use this machine, whatever cluster is configured"),
     ("localdir", "string", "", "directory that execs run in; by default local in $REFLOW_HOME"),
+    ("n", "bool", "false", "dry run: execute nothing, but tell what would be executed and why"),
     ("nocacheextern", "bool", "false", "no effect: externs are never cached"),
     (
         "out",
@@ -94,6 +96,10 @@ def _run(app: App, request: RunRequest, started_s: float) -> int:
     program = load(app, request, session)
     if program.is_immediate:
         return _show_immediate(app, request, program, started_s)
+    if request.is_dry:
+        from reflow.cli.dry import dry_run
+
+        return dry_run(app, request, program, lambda: session.local_files, started_s)
     from reflow.cli.running import run_program
 
     return run_program(app, request, program, lambda: session.local_files, started_s)
@@ -123,6 +129,8 @@ def load(app: App, request: RunRequest, session: Session) -> Program:
 
 def _show_immediate(app: App, request: RunRequest, program: Program, started_s: float) -> int:
     text = program.text(program.main)
+    if request.is_dry:
+        request.out = ""
     if not request.out and not request.wants_json:
         app.print(text)
         return 0
@@ -143,7 +151,7 @@ def make_request(arguments: Arguments) -> RunRequest:
     request.is_local = arguments["local"]
     request.assert_policy = arguments["assert"]
     request.bottom_up = arguments["eval"] == "bottomup"
-    request.invalidate = _ident_matcher(arguments["invalidate"])
+    request.invalidate = ident_matcher(arguments["invalidate"])
     request.recompute_empty = arguments["recomputeempty"]
     request.keep_going = arguments["keep-going"]
     request.checks_inputs = arguments["postusechecksum"]
@@ -153,10 +161,11 @@ def make_request(arguments: Arguments) -> RunRequest:
     request.background_timeout_s = arguments["backgroundtimeout"]
     request.out = arguments["out"]
     request.wants_json = arguments["json"]
+    request.is_dry = arguments["n"]
     return request
 
 
-def _ident_matcher(pattern: str) -> Callable[[str], bool] | None:
+def ident_matcher(pattern: str) -> Callable[[str], bool] | None:
     """A search for ``-invalidate``. Raises UsageError."""
     if not pattern:
         return None

@@ -31,6 +31,12 @@ def run_program(
     started_s: float,
 ) -> int:
     """Make a run; return the exit status."""
+    check_supported(app, request)
+    return app.run_async(_run(app, request, program, local_files, started_s))
+
+
+def check_supported(app: App, request: RunRequest) -> None:
+    """Raise UsageError or ReflowError for what cannot be done (yet)."""
     if request.assert_policy not in _ASSERT_POLICIES:
         raise UsageError(f"unknown Assert policy {request.assert_policy}: want never or exact")
     if request.predicts:
@@ -39,10 +45,9 @@ def run_program(
         raise not_supported(f"cluster: {app.config.provider('cluster')} (use -local to run on this machine)")
     if app.config.provider("metrics") == "prometrics":
         raise not_supported("metrics: prometrics")
-    return app.run_async(_run(app, request, program, local_files, started_s))
 
 
-def _get_ready() -> None:
+def get_ready() -> None:
     """Allow for many open files, and for many objects: a graph lives to the end, and is not worth a look."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
@@ -61,7 +66,7 @@ async def _run(
 ) -> int:
     from reflow.runtime.runner import Runner
 
-    _get_ready()
+    get_ready()
     display = app.start_display()
     runner = Runner(app.config, app.log, display.status, request, program, local_files, failure_text)
     app.interrupts.on_second(runner.kill_now)

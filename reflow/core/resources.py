@@ -78,10 +78,10 @@ class Resources(Mapping[str, float]):
 
     def __str__(self) -> str:
         """``{mem:1.0GiB cpu:2 disk:0B intel_avx:2}``; ``{}`` when there is nothing."""
-        words = []
         mem, cpu, disk = (self.amount(name) for name in ("mem", "cpu", "disk"))
+        words = [""]
         if mem or cpu or disk:
-            words.append(f"mem:{format_size(mem)} cpu:{format_general(cpu)} disk:{format_size(disk)}")
+            words = [f"mem:{format_size(mem)} cpu:{format_general(cpu)} disk:{format_size(disk)}"]
         words += [
             f"{name}:{format_general(self._amounts[name])}"
             for name in sorted(self._amounts)

@@ -29,19 +29,16 @@ def format_duration(seconds: float) -> str:
 
 
 def format_general(value: float) -> str:
-    """Go's ``%g`` of a float64: the shortest text that reads back, exponent from 1e21 or below 1e-4."""
+    """Go's ``%g`` of a float64: the shortest text that reads back, exponent from 1e6 or below 1e-4."""
     if value != value:
         return "NaN"
     if value in (float("inf"), float("-inf")):
         return "+Inf" if value > 0 else "-Inf"
-    if value == int(value) and abs(value) < 1e21:
+    if value == int(value) and abs(value) < 1e6:
         return str(int(value))
-    text = repr(value)
-    if "e" in text:
-        mantissa, exponent = text.split("e")
-        number = int(exponent)
-        if -4 <= number < 21:
-            return f"{value:.17g}"
-        mantissa = mantissa.removesuffix(".0")
-        return f"{mantissa}e{'-' if number < 0 else '+'}{abs(number):02d}"
-    return text
+    text = repr(float(value))
+    if "e" not in text and abs(value) < 1e6:
+        return text
+    mantissa = text.partition("e")[0]
+    digits = len(mantissa.lstrip("-").replace(".", "").strip("0"))
+    return f"{value:.{max(0, digits - 1)}e}"

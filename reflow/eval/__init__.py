@@ -3,8 +3,9 @@
 `reflow.eval.evaluator` drives an evaluation; look-ups, transfers and execs are its only tasks. What is
 next is decided by `worklist` (pure: no loop, no I/O) with `operation` and `filesetop`; `cache` looks up and
 writes in batches, `noderun` runs one node with the retries that `attempt` plans, `assertions` and
-`imagename` keep what was learnt of the world. `summary`, `tasklines` and `dot` are the texts that tell
-people of it. This module has what an evaluation is told (`EvalConfig`) and what it tells (`Report`).
+`imagename` keep what was learnt of the world. `explain` notes what was decided of each node and why, with
+`keyparts`. `summary`, `tasklines` and `dot` are the texts that tell people of it. This module has what an
+evaluation is told (`EvalConfig`) and what it tells (`Report`).
 """
 
 from __future__ import annotations
@@ -147,6 +148,7 @@ class EvalConfig:
     ``current_assertions`` is given for the policy *exact*: a cached value counts only if what it asserts of
     the world is still so. None is the policy *never*. ``hash_files`` hashes local files that a
     continuation brought up (and makes them known to whoever looks for inputs); None hashes in a thread.
+    With ``is_dry`` nothing is executed and nothing is written: what would be fails with WouldRunError.
     """
 
     scheduler: Scheduler
@@ -163,3 +165,4 @@ class EvalConfig:
     snapshot: Callable[[str], Awaitable[Fileset]] | None = None
     current_assertions: AssertionSource | None = None
     hash_files: Callable[[Sequence[LocalFile]], Awaitable[None]] | None = None
+    is_dry: bool = False

@@ -95,3 +95,16 @@ def plan_retry(error: ReflowError, used: Resources, most: Resources, retries: in
 def _retry(reason: str, what: str, resources: Resources, retries: int, error: ReflowError) -> Retry:
     message = f"{what}({retries + 1}/{MAX_RETRIES}) due to error: {error}"
     return Retry(reason, message, resources)
+
+
+def missing_outputs(node: Exec, value: Fileset) -> str:
+    """Say which output files of an exec have no file in its value; empty when all have.
+
+    The original caches such values: it does not notice that a command has not written its output.
+    """
+    members = value.members or ()
+    if all([member.files for member in members]):
+        return ""
+    outputs = zip(node.output_names, node.output_is_dir, members, strict=False)
+    names = [name for name, is_dir, member in outputs if not is_dir and not member.files]
+    return f"its value has no file for {', '.join(names)}" if names else ""

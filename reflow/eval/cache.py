@@ -10,16 +10,18 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from copy import copy
 from typing import Any, NamedTuple
 
 from reflow.assoc import Assoc, Key, Kind
 from reflow.core.digest import Digest
 from reflow.core.errors import Kind as ErrorKind
 from reflow.core.errors import ReflowError, kind_of
-from reflow.core.fileset import Fileset
+from reflow.core.fileset import File, Fileset
 from reflow.core.filesetcodec import decode_fileset, encode_fileset
 from reflow.core.units import format_size
 from reflow.eval import KeyNamespace
+from reflow.eval.explain import NOT_FOUND, Miss, Verdict
 from reflow.flow.node import Flow
 from reflow.repository import Repository
 
@@ -80,16 +82,26 @@ class CacheReader:
         self._recompute_empty = recompute_empty
         self._told: set[Digest] = set()
         """Value objects of which it was said that files are missing: they are met once per key."""
+        self._trouble = ""
+        """What kept a batch from being looked up as it should; empty when nothing did."""
 
-    async def find(self, queries: Sequence[Query]) -> list[Hit | None]:
+    async def find(self, queries: Sequence[Query]) -> list[Hit | Miss]:
         """Look up all queries with few requests; the answers are in their order."""
+        batch = copy(self)  # several may be on their way at once, each with its own trouble
+        return await batch._find(queries)
+
+    async def _find(self, queries: Sequence[Query]) -> list[Hit | Miss]:
         rows = await self._rows(queries)
         hits = await self._read(queries, [self._candidates(query, rows) for query in queries])
         missing = await self._missing(hits)
-        found: list[Hit | None] = []
+        unknown = Miss(Verdict.TROUBLE, self._trouble) if self._trouble else NOT_FOUND
+        found: list[Hit | Miss] = []
         for query, hit in zip(queries, hits, strict=True):
-            counts = hit is not None and await self._counts(query, hit, missing)
-            found.append(self._with_absent(query, hit, rows) if hit is not None and counts else None)
+            if hit is None:
+                found.append(unknown)
+            else:
+                objection = await self._objection(query, hit, missing)
+                found.append(objection or self._with_absent(query, hit, rows))
         return found
 
     def _stored(self, key: Digest) -> Digest:
@@ -102,11 +114,11 @@ class CacheReader:
         try:
             answers = await self._assoc.get_many(wanted)
         except ReflowError as err:
-            self._log("error", f"assoc.BatchGet: {err}")
+            self._complain(f"assoc.BatchGet: {err}")
             return rows
         for key, answer in answers.items():
             if isinstance(answer, ReflowError):
-                self._log("error", f"assoc.BatchGet: {key[1]} {answer}")
+                self._complain(f"assoc.BatchGet: {key[1]} {answer}")
             else:
                 rows[key] = answer
         return rows
@@ -155,9 +167,9 @@ class CacheReader:
                 try:
                     fileset = decode_fileset(data, kind)
                 except ReflowError as err:
-                    self._log("error", f"unmarshal {digest}: {err}")
+                    self._complain(f"unmarshal {digest}: {err}")
             elif data is not None and kind_of(data) is not ErrorKind.NOT_EXIST:
-                self._log("error", f"unmarshal {digest}: {data}")
+                self._complain(f"unmarshal {digest}: {data}")
             decoded[kind, digest] = fileset
 
     async def _objects(self, digests: Collection[Digest]) -> dict[Digest, bytes | ReflowError]:
@@ -182,30 +194,39 @@ class CacheReader:
         try:
             return await self._repository.missing(files)
         except ReflowError as err:
-            self._log("error", f"cache.Lookup: {err}")
+            self._complain(f"cache.Lookup: {err}")
             return None
 
-    async def _counts(self, query: Query, hit: Hit, missing: set[Digest] | None) -> bool:
-        """Tell whether a fileset that was found may be used."""
+    def _complain(self, text: str) -> None:
+        self._trouble = self._trouble or text
+        self._log("error", text)
+
+    async def _objection(self, query: Query, hit: Hit, missing: set[Digest] | None) -> Miss | None:
+        """Why a fileset that was found may not be used, if so."""
         if missing is None:
-            return False
+            return Miss(Verdict.TROUBLE, self._trouble)
         fileset = hit.fileset
         absent = [file for file in fileset.all_files() if file.id is None or file.id in missing]
         if absent:
-            if hit.object not in self._told:
-                self._told.add(hit.object)
-                size = format_size(sum(file.size for file in absent))
-                what = f"resource does not exist: missing {len(absent)} files ({size})"
-                self._log("error", f"cache.Lookup {query.node.ident or '?'}: {what}; it is computed again")
-            return False
+            return self._absent(query, hit, absent)
         reason = await self._contradiction(query.values, fileset)
         if reason:
             self._log("debug", reason)
-            return False
+            return Miss(Verdict.CONTRADICTED, reason)
         if self._recompute_empty and fileset.any_empty():
             self._log("debug", f"recomputing empty value for {query.node.ident or '?'}")
-            return False
-        return True
+            return Miss(Verdict.EMPTY)
+        return None
+
+    def _absent(self, query: Query, hit: Hit, absent: Sequence[File]) -> Miss:
+        """Say, once for each value object, that files of it are missing."""
+        size = format_size(sum(file.size for file in absent))
+        if hit.object not in self._told:
+            self._told.add(hit.object)
+            what = f"resource does not exist: missing {len(absent)} files ({size})"
+            self._log("error", f"cache.Lookup {query.node.ident or '?'}: {what}; it is computed again")
+        names = ", ".join([file.short() for file in absent[:5]]) + (", …" if len(absent) > 5 else "")
+        return Miss(Verdict.OBJECTS_MISSING, f"{len(absent)} files ({size}): {names}")
 
     def _with_absent(self, query: Query, hit: Hit, rows: dict[Key, Digest]) -> Hit:
         absent = [key for key in query.keys if (Kind.FILESET_V2, self._stored(key)) not in rows]
@@ -241,6 +262,11 @@ class CacheWriter:
         stored = keys if self._namespace is None else [self._namespace(key) for key in keys]
         self._queue.append(_Write(node.ident or node.op, stored, fileset, object))
         self._wake.set()
+
+    @property
+    def pending(self) -> int:
+        """How many results are to be written yet."""
+        return len(self._queue)
 
     async def run(self) -> None:
         """Write what is added until `stop`; results that come together are written together."""

@@ -16,13 +16,15 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
+from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ReflowError
 from reflow.core.execconfig import ExecInspect
 from reflow.core.fileset import File, Fileset
 from reflow.eval import CacheMode, EvalConfig, EvalStats, Outcome
 from reflow.eval.assertions import Witness
-from reflow.eval.attempt import build_config
+from reflow.eval.attempt import build_config, missing_outputs
 from reflow.eval.cache import CacheReader, CacheWriter, Hit, Query
+from reflow.eval.explain import Decisions, Execution, Miss, Verdict, WouldRunError
 from reflow.eval.imagename import ImageNames
 from reflow.eval.noderun import NodeRun, World
 from reflow.eval.summary import Summary
@@ -46,12 +48,14 @@ MAX_SUBMITTED = 1024
 class Evaluator:
     """One evaluation. Use `run` once, then `drain`.
 
-    ``summary`` has what the table at the end needs, `continued` what the graph file needs.
+    ``summary`` has what the table at the end needs, `continued` what the graph file needs, ``decisions``
+    what was executed and why.
     """
 
     def __init__(self, config: EvalConfig) -> None:
         self.stats = EvalStats()
         self.summary = Summary()
+        self.decisions = Decisions()
         self._config = config
         self._report = config.report
         self._log = config.report.message
@@ -85,7 +89,7 @@ class Evaluator:
         writer = CacheWriter(config.assoc, config.repository, config.key_namespace, self._log)
         return (
             reader if CacheMode.READ in config.cache else None,
-            writer if CacheMode.WRITE in config.cache else None,
+            writer if CacheMode.WRITE in config.cache and not config.is_dry else None,
         )
 
     def _when(self) -> When:
@@ -98,6 +102,7 @@ class Evaluator:
         if invalidate is None or not invalidate(node):
             return True
         self._log("debug", f"invalidated {node.ident or '?'} {digest(node).short}")
+        self.decisions.missed(node, Miss(Verdict.INVALIDATED))
         return False
 
     async def run(self, root: Flow) -> Outcome:
@@ -123,11 +128,20 @@ class Evaluator:
         """Continuation -> the node that it returned, for those that ran."""
         return self._work.continued()
 
+    def failed(self) -> list[tuple[Flow, BaseException]]:
+        """Every node that failed, or could not be told in a dry run, with its error."""
+        return self._work.failed()
+
+    @property
+    def pending_writes(self) -> int:
+        """How many results are to be written to the cache yet."""
+        return 0 if self._writer is None else self._writer.pending
+
     async def _evaluate(self, root: Flow) -> Outcome:
         self._work.demand(root)
         while True:
             self._work.step(STEPS_PER_TURN)
-            if not self._config.keep_going and (self._work.has_failed or self._internal):
+            if self._internal or (self._work.has_failed and not self._goes_on):
                 self._stop()
             self._dispatch()
             if self._work.ready:
@@ -162,12 +176,19 @@ class Evaluator:
         work = self._work
         work.is_stopping = True
         self.stats.waiting -= len(self._held)
+        for cell in self._held:
+            self.decisions.ran(self._execution(cell.node))
         self._held.clear()
         for waiting in (work.to_look_up, work.to_hash, work.to_store, work.to_run):
             waiting.clear()
         for job, run in self._jobs.items():
             if run is None or not run.is_running:
                 job.cancel()
+
+    @property
+    def _goes_on(self) -> bool:
+        """Whether a failure ends only what depends on it."""
+        return self._config.keep_going or self._config.is_dry
 
     def _may_start(self) -> bool:
         return not self._work.is_stopping
@@ -213,6 +234,8 @@ class Evaluator:
         return self._held_since is not None and time.monotonic() - self._held_since >= HOLD_S
 
     def _submit(self) -> None:
+        if self._config.is_dry:
+            self._decline()
         while self._held and self._submitted < MAX_SUBMITTED:
             cell = self._held.popleft()
             node = cell.node
@@ -222,6 +245,29 @@ class Evaluator:
             self._spawn(run, self._run_cell, cell, run)
         if not self._held:
             self._held_since = None
+
+    def _decline(self) -> None:
+        """In a dry run: note what would be executed; what needs its value cannot be told."""
+        while self._held:
+            cell = self._held.popleft()
+            self.stats.waiting -= 1
+            node = cell.node
+            self.decisions.ran(self._execution(node))
+            self._work.fail(cell, WouldRunError(Kind.CANCELED, "dry run", node.ident or node.op))
+
+    def _execution(self, node: Flow) -> Execution:
+        """A node that is about to be executed, and why."""
+        assert isinstance(node, Exec | Intern | Extern)
+        values = self._work.values(node)
+        assert values is not None, "its turn came too early"
+        return Execution(node, values, self._miss(node), self._images.known(node))
+
+    def _miss(self, node: Flow) -> Miss:
+        if isinstance(node, Extern):
+            return Miss(Verdict.NEVER_CACHED)
+        if self._reader is None:
+            return Miss(Verdict.CACHE_OFF)
+        return self.decisions.miss_of(node) or Miss(Verdict.BELOW_EXTERN)
 
     def _spawn_busy(self, work: Work, *args: Any) -> None:
         """Run a look-up or local work; submissions wait for it a little."""
@@ -245,7 +291,7 @@ class Evaluator:
 
     def _fail(self, cell: Cell, error: BaseException) -> None:
         self._work.fail(cell, error)
-        if not self._config.keep_going:
+        if not self._goes_on:
             # At once: before the scheduler starts something in the place of what has failed.
             self._stop()
 
@@ -290,13 +336,19 @@ class Evaluator:
     async def _store(self, cells: Sequence[Cell]) -> None:
         contents = [_content(cell.node) for cell in cells]
         try:
-            digests = await self._config.repository.put_bytes_many(contents)
+            digests = await self._names(contents)
         except ReflowError as err:
             for cell in cells:
                 self._fail(cell, err)
             return
         for cell, content, name in zip(cells, contents, digests, strict=True):
             self._work.finish(cell, Fileset.of_file(File(name, len(content))))
+
+    async def _names(self, contents: list[bytes]) -> list[Digest]:
+        """Digests of contents, which are stored unless nothing may be."""
+        if self._config.is_dry:
+            return [Digest.of(content) for content in contents]
+        return await self._config.repository.put_bytes_many(contents)
 
     async def _snapshot(self, cell: Cell, url: str) -> None:
         assert self._config.snapshot is not None
@@ -306,6 +358,9 @@ class Evaluator:
             self._log("info", f'must intern "{url}": resolve: {err}')
             self._enqueue(cell)
             return
+        node = cell.node
+        assert isinstance(node, Intern)
+        self.decisions.ran(Execution(node, (), Miss(Verdict.REFERENCE), value=value))
         self._settle(cell, value)
 
     async def _look_up(self, batch: Sequence[tuple[Cell, bool]]) -> None:
@@ -345,22 +400,27 @@ class Evaluator:
         if not cells:
             return []
         missed = []
-        for cell, query, hit in zip(cells, queries, await self._reader.find(queries), strict=True):
-            if hit is None:
+        for cell, query, answer in zip(cells, queries, await self._reader.find(queries), strict=True):
+            if isinstance(answer, Miss):
+                self.decisions.missed(query.node, answer)
                 missed.append((cell, query))
             else:
-                self._take_hit(cell, query, hit)
+                self._take_hit(cell, query, answer)
         return missed
 
     def _take_hit(self, cell: Cell, query: Query, hit: Hit) -> None:
         node = cell.node
         assert isinstance(node, Exec | Intern)
-        if self._writer is not None and hit.absent:
+        lost = missing_outputs(node, hit.fileset) if isinstance(node, Exec) else ""
+        if lost:
+            self._log("info", f"warning: {node.ident or '?'}: {lost}; -recomputeempty computes it again")
+        elif self._writer is not None and hit.absent:
             # Repair: the keys that lack the entry get it; an entry of the first version is written anew.
             known = hit.object if hit.kind else None
             self._writer.add(node, hit.absent if known else query.keys, hit.fileset, known)
         if isinstance(node, Exec):
             self.stats.cached += 1
+        self.decisions.hit(node, query.values, hit.fileset, hit.key)
         self._report.cached(node, hit.fileset, hit.key)
         self._settle(cell, hit.fileset, cached=True)
 
@@ -387,9 +447,15 @@ class Evaluator:
         values = self._work.values(node)
         assert values is not None
         await self._images.learn((node,))
-        image = self._images.known(node)
-        keys = cache_keys(node, values, image)
-        done = await run.to_end(build_config(node, values, image), values, keys)
+        execution = self._execution(node)
+        keys = cache_keys(node, values, execution.image)
+        try:
+            done = await run.to_end(build_config(node, values, execution.image), values, keys)
+        except asyncio.CancelledError:
+            self.decisions.ran(execution._replace(task=run.task, has_run=run.has_run))
+            raise
+        execution = execution._replace(task=run.task, has_run=run.has_run)
+        self.decisions.ran(execution._replace(value=done.value, error=done.error))
         if done.error is not None:
             self._count(cell, inspect=done.inspect)
             self._fail(cell, done.error)
@@ -397,7 +463,11 @@ class Evaluator:
         assert done.value is not None
         is_kept = self._settle(cell, done.value, inspect=done.inspect)
         if is_kept and self._writer is not None and not isinstance(node, Extern):
-            self._writer.add(node, keys, done.value)
+            lost = missing_outputs(node, done.value) if isinstance(node, Exec) else ""
+            if lost:
+                self._log("error", f"{node.ident or '?'} is not cached: {lost}")
+            else:
+                self._writer.add(node, keys, done.value)
 
 
 def _content(node: Flow) -> bytes:

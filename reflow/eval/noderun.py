@@ -48,16 +48,21 @@ class Finished(NamedTuple):
 
 
 class NodeRun:
-    """Runs one node that counts as waiting. ``is_running`` says whether an exec of it runs now."""
+    """Runs one node that counts as waiting.
 
-    __slots__ = ("_has_run", "_is_waiting", "_keys", "_node", "_values", "_world", "is_running")
+    ``is_running`` says whether an exec of it runs now, ``has_run`` whether one ever did, ``task`` is the id
+    of the last attempt.
+    """
+
+    __slots__ = ("_is_waiting", "_keys", "_node", "_values", "_world", "has_run", "is_running", "task")
 
     def __init__(self, world: World, node: External) -> None:
         self.is_running = False
+        self.task: Digest | None = None
         self._is_waiting = True
         self._world = world
         self._node = node
-        self._has_run = False
+        self.has_run = False
         self._values: Sequence[Any] = ()
         self._keys: Sequence[Digest] = ()
 
@@ -95,7 +100,7 @@ class NodeRun:
     async def _attempt(self, config: ExecConfig, number: int) -> Finished:
         """Submit the node once."""
         report = self._world.report
-        id = Digest.random()
+        id = self.task = Digest.random()
         task = Task(
             id=id,
             flow_id=digest(self._node),
@@ -125,8 +130,8 @@ class NodeRun:
             self._is_waiting = False
             stats.waiting -= 1
             stats.running += 1
-        if not self._has_run:
-            self._has_run = True
+        if not self.has_run:
+            self.has_run = True
             stats.executed += isinstance(self._node, Exec)
         self._world.report.started(self._node, config, number, id, running)
 

@@ -184,11 +184,16 @@ def fileset_lines(fileset: Fileset, indent: str) -> Iterator[str]:
 
 def shown_command(flow: Exec) -> str:
     """The command as a person wrote it: names for arguments, single percent signs."""
-    names = iter(flow.arg_names)
-    pieces = flow.cmd.split("%%")
+    return command_text(flow.cmd, flow.arg_names)
+
+
+def command_text(cmd: str, names: Iterable[str]) -> str:
+    """A printf-style command with names for its arguments."""
+    following = iter(names)
+    pieces = cmd.split("%%")
     for number, piece in enumerate(pieces):
         head, *rest = piece.split("%s")
-        pieces[number] = head + "".join([next(names, "%s") + part for part in rest])
+        pieces[number] = head + "".join([next(following, "%s") + part for part in rest])
     return "%".join(pieces)
 
 

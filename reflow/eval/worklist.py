@@ -386,6 +386,10 @@ class WorkList:
         """Continuation -> the node that it returned, for those that ran."""
         return {node: cell.target for node, cell in self._cells.items() if cell.target is not None}
 
+    def failed(self) -> list[tuple[Flow, BaseException]]:
+        """Every node that failed, with its error."""
+        return [(node, cell.error) for node, cell in self._cells.items() if cell.error is not None]
+
 
 def _is_inline(node: Flow) -> bool:
     return isinstance(node, Data) and isinstance(node.content, bytes)

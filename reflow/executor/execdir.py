@@ -11,6 +11,7 @@ import fcntl
 import os
 import stat
 from collections.abc import Callable, Collection
+from typing import NamedTuple
 
 FAILED = "failed"
 """The file that says why a directory is kept."""
@@ -22,6 +23,19 @@ _SKELETON_FILES = ("stdout", "stderr")
 """What a recycled directory keeps, empty; ``arg/0`` as well. Making files is dear on some disks."""
 
 
+class Tenant(NamedTuple):
+    """Whose directory it is: the exec, the process that drives it, the executor, and the exec's first process.
+
+    ``id`` are the 64 digits of the exec's id; ``pid`` is 0 before there is a process of this machine, and
+    where there is none that we know (docker).
+    """
+
+    id: str
+    owner: int
+    executor: str
+    pid: int
+
+
 class ExecDir:
     """A locked directory; ``path`` has no characters that a shell would read."""
 
@@ -30,6 +44,13 @@ class ExecDir:
     def __init__(self, path: str, lock_fd: int) -> None:
         self.path = path
         self._lock_fd = lock_fd
+
+    def note(self, tenant: Tenant) -> None:
+        """Write down, in the lock's file, whose it is: for those who look at what runs here."""
+        text = f"{tenant.id} {tenant.owner} {tenant.executor} {tenant.pid}\n"
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._lock_fd, 0)
+            os.pwrite(self._lock_fd, text.encode(), 0)
 
     def remove(self) -> None:
         """Delete the directory and let go of the lock. Blocks."""
@@ -113,6 +134,16 @@ def is_locked(path: str) -> bool:
     if directory is not None:
         directory.release()
     return directory is None and os.path.isdir(path)
+
+
+def tenant_of(path: str) -> Tenant | None:
+    """Whose directory it is, or was last; None when nobody has written that down."""
+    try:
+        with open(f"{path}/{_LOCK}", encoding="ascii") as file:
+            id, owner, executor, pid = file.read().split()
+            return Tenant(id, int(owner), executor, int(pid))
+    except (OSError, ValueError):
+        return None
 
 
 def remove_tree(path: str) -> None:

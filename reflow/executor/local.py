@@ -207,6 +207,7 @@ class LocalExecutor(abc.ABC):
     async def _perform(self, running: LocalExec, progress: Progress | None) -> ExecResult:
         await self._prepare(running, progress)
         directory = await self._acquire(running.config, progress)
+        running.move_in(directory, self.name)
         result: ExecResult | None = None
         command = ""
         try:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ReflowError
 from reflow.core.execconfig import ExecConfig, ExecInspect, ExecResult
+from reflow.executor.execdir import ExecDir, Tenant
 from reflow.executor.layout import STREAMS
 from reflow.executor.logfile import LogFiles
 from reflow.executor.profile import Stats
@@ -66,6 +67,8 @@ class LocalExec:
         self.ended_s = 0.0
         self.task: asyncio.Task[None] | None = None
         self._owner = owner
+        self._directory: ExecDir | None = None
+        self._executor = ""
         self._result: ExecResult | None = None
         self._error: ReflowError | None = None
         loop = asyncio.get_running_loop()
@@ -150,6 +153,16 @@ class LocalExec:
         if self._error is not None and not self.started_s:
             raise self._error
 
+    def move_in(self, directory: ExecDir, executor: str) -> None:
+        """Note, in its directory too, that it has one."""
+        self._directory = directory
+        self._executor = executor
+        self._sign()
+
+    def _sign(self) -> None:
+        if self._directory is not None:
+            self._directory.note(Tenant(self.id.hex(), os.getpid(), self._executor, self.pid))
+
     def launched(self, pid: int = 0) -> None:
         """Note that it runs now."""
         self.state = "running"
@@ -157,6 +170,7 @@ class LocalExec:
         if pid:
             self.pid = pid
             self.pids.add(pid)
+            self._sign()
         self._owner.watch()
         if not self._launch.done():
             self._launch.set_result(None)

@@ -26,6 +26,7 @@ from reflow.executor.layout import STREAMS, os_error
 from reflow.executor.local import LocalExecutor
 from reflow.executor.localexec import LocalExec
 from reflow.executor.outcome import Ending
+from reflow.executor.treemeter import TreeMeter
 from reflow.executor.view import Layers, View
 from reflow.pool import InputLocator, Progress
 from reflow.repository import LocalFiles
@@ -60,7 +61,7 @@ class ProcessExecutor(LocalExecutor):
         self._environment: dict[str, str] = {}
         self._resources = Resources()
         self._has_run = False
-        self._usage: dict[int, tuple[float, float]] = {}
+        self._meter = TreeMeter(self.name, self._files, _kill)
         self._directories: dict[Digest, str] = {}
 
     @property
@@ -135,7 +136,7 @@ class ProcessExecutor(LocalExecutor):
             raise
         finally:
             status = _reap(child)
-            self._usage.pop(child.pid, None)
+            self._meter.forget(child.pid)
             self._directories.pop(running.id, None)
         await _group_gone(child.pid)
         code = os.waitstatus_to_exitcode(status)
@@ -194,35 +195,14 @@ class ProcessExecutor(LocalExecutor):
         return await self._files(_command_lines, running.pid)
 
     async def _sample(self, running: list[LocalExec]) -> None:
-        processes = await self._files(proctree.scan)
-        now_s = time.time()
         for each in running:
-            if each.state != "running":
-                continue
             self.tap(each)
-            family = proctree.tree(each.pid, processes)
-            each.pids.update(process.pid for process in family)
-            rss_bytes = sum(process.rss_bytes for process in family)
-            each.stats.observe("mem", rss_bytes, now_s)
-            self._observe_cpu(each, sum(process.cpu_s for process in family), now_s)
-            limit_bytes = each.config.resources.amount("mem")
-            if self.hard_memory and 0 < limit_bytes < rss_bytes:
-                await self._enforce(each, family, limit_bytes)
+        await self._meter.sample(running, is_hard=self.hard_memory)
 
-    def _observe_cpu(self, running: LocalExec, cpu_s: float, now_s: float) -> None:
-        before_s, before_cpu_s = self._usage.get(running.pid, (running.started_s, 0.0))
-        self._usage[running.pid] = (now_s, cpu_s)
-        if now_s > before_s:
-            running.stats.observe("cpu", max(0.0, cpu_s - before_cpu_s) / (now_s - before_s), now_s)
 
-    async def _enforce(self, running: LocalExec, family: list[proctree.Process], limit_bytes: float) -> None:
-        """Kill an exec whose memory, with shared pages counted once, is above its limit."""
-        used_bytes = await self._files(proctree.proportional_bytes, [process.pid for process in family])
-        if used_bytes <= limit_bytes or running.state != "running":
-            return
-        running.oom = f"process, {int(used_bytes)} bytes used, {int(limit_bytes)} asked for"
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(running.pid, signal.SIGKILL)
+def _kill(running: LocalExec) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(running.pid, signal.SIGKILL)
 
 
 def _passed_on() -> dict[str, str]:

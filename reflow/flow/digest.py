@@ -41,6 +41,11 @@ def set_universe(text: str) -> None:
     _universe = text.encode("utf-8", "surrogateescape")
 
 
+def universe() -> str:
+    """The namespace that logical digests are computed in; empty unless one was set."""
+    return _universe.decode("utf-8", "surrogateescape")
+
+
 def digest(flow: Flow) -> Digest:
     """Return the logical digest of a node. Cost is linear in the part not yet digested."""
     known = flow._digest

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import posixpath
+import select
 import stat
 import tarfile
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 from reflow.core.errors import Kind
 from reflow.imagestore.failure import ImageError
@@ -21,10 +22,11 @@ from reflow.imagestore.manifest import (
     parse_manifest,
 )
 from reflow.imagestore.platform import Platform
-from reflow.imagestore.stream import CHUNK_BYTES, Reader, decompressed
+from reflow.imagestore.stream import CHUNK_BYTES, MAX_HEADER_BYTES, Reader, decompressed
 
 _MAX_JSON_BYTES = 16 << 20
 _MAX_HOPS = 8
+_POLL_S = 0.2
 _NAME_ANNOTATIONS = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
 _WANT = "want what docker save, podman save or skopeo write (docker export leaves out what an image is)"
 
@@ -45,11 +47,10 @@ class Archive:
         self._fd = fd
         self._members: dict[str, tarfile.TarInfo] = {}
         try:
-            with open(os.dup(fd), "rb") as file:
-                file.seek(0)
-                archive = tarfile.TarFile(fileobj=file, encoding="utf-8", errors="surrogateescape")
-                for member in archive:
-                    self._members[_clean(member.name)] = member
+            # tarfile wants a file, and asks of it what _Headers has.
+            file = cast("IO[bytes]", _Headers(fd))
+            for member in tarfile.TarFile(fileobj=file, encoding="utf-8", errors="surrogateescape"):
+                self._members[_clean(member.name)] = member
         except (tarfile.TarError, UnicodeError, OverflowError, ValueError) as err:
             raise ImageError(Kind.INVALID, f"no whole tar ({err}): {_WANT}") from err
 
@@ -139,9 +140,8 @@ class Archive:
 
 def spool(source: int, target: int, check: Callable[[], None]) -> None:
     """Copy an archive from an open file to another, decompressed. Raises ImageError, OSError."""
-    reader = decompressed(_File(source))
+    reader = decompressed(_File(source, check))
     while chunk := reader.read(CHUNK_BYTES):
-        check()
         view = memoryview(chunk)
         while view:
             view = view[os.write(target, view) :]
@@ -150,6 +150,36 @@ def spool(source: int, target: int, check: Callable[[], None]) -> None:
 def is_plain_tar(fd: int) -> bool:
     """Tell whether an open file can be read in any order as it is."""
     return stat.S_ISREG(os.fstat(fd).st_mode) and os.pread(fd, 5, 257) == b"ustar"
+
+
+class _Headers:
+    """An open file for `tarfile`, which reads headers only and goes forward only."""
+
+    name = ""
+    mode = "rb"
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._position = 0
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, position: int, whence: int = 0) -> int:
+        if whence != 0 or position < self._position - 1:
+            raise ImageError(Kind.INVALID, "malformed: a tar that leads backwards")
+        self._position = position
+        return position
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= MAX_HEADER_BYTES:
+            raise ImageError(Kind.INVALID, f"malformed: a header of {size} bytes")
+        try:
+            data = os.pread(self._fd, size, self._position)
+        except OverflowError:
+            data = b""
+        self._position += len(data)
+        return data
 
 
 class _Slice:
@@ -172,12 +202,16 @@ class _Slice:
 
 
 class _File:
-    """An open file, maybe a pipe."""
+    """An open file, maybe a pipe that has nothing yet: ``check`` is called while it is waited for."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, check: Callable[[], None]) -> None:
         self._fd = fd
+        self._check = check
 
     def read(self, size: int, /) -> bytes:
+        self._check()
+        while not select.select([self._fd], [], [], _POLL_S)[0]:
+            self._check()
         return os.read(self._fd, size)
 
 

@@ -7,22 +7,28 @@ import errno
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator
 
 from reflow.imagestore.job import Job
 
 _POLL_S = 0.1
-_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
+_OLD_S = 3 * 86400.0
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF})
 _SUFFIX = ".lock"
 
 
 class Lock:
-    """A locked file; `release` lets go of it. Made by `take` and `wait`."""
+    """A locked file; `release` lets go of it. Made by `take` and `wait`.
 
-    __slots__ = ("_fd", "path")
+    One that is not ``is_real`` says nothing of others: the file system has no locks.
+    """
 
-    def __init__(self, path: str, fd: int) -> None:
+    __slots__ = ("_fd", "is_real", "path")
+
+    def __init__(self, path: str, fd: int, is_real: bool) -> None:
         self.path = path
+        self.is_real = is_real
         self._fd = fd
 
     def touch(self) -> None:
@@ -40,9 +46,10 @@ class Lock:
 def take(path: str, *, shared: bool = False) -> Lock | None:
     """Lock a file, which is made if need be; None when somebody has it. Raises OSError.
 
-    On a file system that has no locks everybody gets them: what is renamed at once is safe even so.
+    On a file system that has no locks everybody gets them: what appears by a rename is safe even so.
     """
     fd = _open(path)
+    is_real = True
     try:
         fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         is_there = _is_same(fd, path)
@@ -53,9 +60,9 @@ def take(path: str, *, shared: bool = False) -> Lock | None:
         if err.errno not in _NO_LOCKS:
             os.close(fd)
             raise
-        is_there = True
+        is_there, is_real = True, False
     if is_there:
-        return Lock(path, fd)
+        return Lock(path, fd, is_real)
     os.close(fd)  # somebody removed it meanwhile
     return take(path, shared=shared)
 
@@ -102,10 +109,11 @@ def work_directory(parent: str) -> Iterator[str]:
 
 
 def sweep(parent: str) -> None:
-    """Remove the directories of owners that have died."""
+    """Remove the directories of owners that have died; where there are no locks, those that are days old."""
     with contextlib.suppress(OSError):
         for name in os.listdir(parent):
             if name.endswith(_SUFFIX) and (lock := take(f"{parent}/{name}")) is not None:
-                shutil.rmtree(f"{parent}/{name.removesuffix(_SUFFIX)}", ignore_errors=True)
-                os.unlink(lock.path)
+                if lock.is_real or time.time() - os.stat(lock.path).st_mtime > _OLD_S:
+                    shutil.rmtree(f"{parent}/{name.removesuffix(_SUFFIX)}", ignore_errors=True)
+                    os.unlink(lock.path)
                 lock.release()

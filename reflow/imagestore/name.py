@@ -25,6 +25,11 @@ class ImageName(NamedTuple):
         """The name with a digest, as it enters cache keys."""
         return f"{self.registry}/{self.repository}@{digest}"
 
+    @property
+    def familiar(self) -> str:
+        """The name without what is understood of itself: Docker Hub, and ``library/``."""
+        return str(self).removeprefix(f"{HUB}/").removeprefix("library/")
+
     def __str__(self) -> str:
         return self.resolved(self.digest) if self.digest else f"{self.registry}/{self.repository}:{self.tag}"
 

@@ -26,6 +26,7 @@ LOADED = "file "
 """What the source of an image begins with that somebody loaded."""
 
 _NOT_HERE = "not in the image store"
+_HELPED_BY_A_COPY = frozenset({Kind.NOT_EXIST, Kind.NOT_ALLOWED, Kind.TOO_MANY_TRIES})
 _HINT = (
     "check the name, or save the image where it is (docker save -o FILE.tar NAME) and load it here:"
     " reflow images -load FILE.tar"
@@ -90,6 +91,8 @@ class Search:
             try:
                 image = step()
             except ImageError as err:
+                if err.kind is Kind.RESOURCES_EXHAUSTED:
+                    raise
                 self._tried.append((err.kind, str(err)))
             else:
                 if image is not None:
@@ -121,7 +124,9 @@ class Search:
         text = "; ".join([first, *[text for _, text in self._tried]])
         kinds = [kind for kind, _ in self._tried if kind is not Kind.NOT_EXIST]
         kind = kinds[-1] if kinds else Kind.NOT_EXIST
-        return ReflowError(kind, "image", self._shown, cause=f"{text}; {_HINT}")
+        if kind in _HELPED_BY_A_COPY:
+            text = f"{text}; {_HINT}"
+        return ReflowError(kind, "image", self._shown, cause=text)
 
     # The daemon.
 

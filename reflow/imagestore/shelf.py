@@ -22,6 +22,7 @@ from reflow.imagestore.manifest import digest_of, parse_config
 ROOT = "root"
 """Name of the root file system in an image's directory, and in the directory of work that makes one."""
 
+_POLL_S = 0.1
 _CONFIG = "config.json"
 _ABOUT = "about.json"
 
@@ -70,10 +71,7 @@ class Shelf:
             image = self.use(self._id(claim), job)
             if image is not None:
                 return image
-            self._let_go(claim)
-            with self._making(claim, job, what):
-                if self._read(self._id(claim)) is None:
-                    self._make(claim, job, what, make)
+            self._once(claim, lambda: self._id(claim), job, what, lambda: self._make(claim, job, what, make))
 
     @contextmanager
     def working(self) -> Iterator[str]:
@@ -98,9 +96,12 @@ class Shelf:
         return []
 
     def remove(self, id: str, job: Job) -> bool:
-        """Remove an image; False when somebody uses it, or it is not here."""
+        """Remove an image; False when somebody uses it, or may (there are no locks), or it is not here."""
         held = lock.take(self._lock_path(id))
         if held is None:
+            return False
+        if not held.is_real:
+            held.release()
             return False
         try:
             with self.working() as work:
@@ -118,13 +119,23 @@ class Shelf:
     def _id(self, claim: str) -> str:
         return self.index.id_of_digest(claim) or claim
 
-    @contextmanager
-    def _making(self, id: str, job: Job, what: str) -> Iterator[None]:
-        held = lock.wait(self._lock_path(id), job, f"{what}: waiting for another run that does it")
-        try:
-            yield
-        finally:
-            held.release()
+    def _once(self, name: str, id: Callable[[], str], job: Job, what: str, make: Callable[[], None]) -> None:
+        """Make an image under the lock of a name, unless it is here or comes while we wait for the lock.
+
+        Whoever made it goes on with the lock shared: it is not to be had as long as that run lives.
+        """
+        while self._read(id()) is None:
+            self._let_go(name)
+            held = lock.take(self._lock_path(name))
+            if held is None:
+                job.tell(f"{what}: waiting for another run that does it")
+                job.pause(_POLL_S)
+                continue
+            try:
+                if self._read(id()) is None:
+                    make()
+            finally:
+                held.release()
 
     def _make(self, claim: str, job: Job, what: str, make: Callable[[str], Made]) -> None:
         with self.working() as work:
@@ -133,11 +144,7 @@ class Shelf:
             if id == claim:
                 self._install(id, made, work)
                 return
-            if self._read(id) is None:
-                self._let_go(id)
-                with self._making(id, job, what):
-                    if self._read(id) is None:
-                        self._install(id, made, work)
+            self._once(id, lambda: id, job, what, lambda: self._install(id, made, work))
             self.index.record(job, id, (), (claim,))
 
     def _install(self, id: str, made: Made, work: str) -> None:

@@ -36,8 +36,9 @@ def _translated(op: str, subject: str, root: str) -> Iterator[None]:
     except ImageError as err:
         raise ReflowError(err.kind, op, subject, cause=str(err)) from err
     except OSError as err:
-        where = os.fsdecode(err.filename) if isinstance(err.filename, str | bytes) else root
-        raise translate_error(err, op, subject if os.path.isabs(subject) else where) from err
+        found = translate_error(err, op, root)
+        where = "" if err.filename == subject else f" (in {root})"
+        raise ReflowError(found.kind, op, subject, cause=f"{found.cause}{where}") from err
 
 
 class ImageStore:
@@ -67,6 +68,7 @@ class ImageStore:
             inform or _say_nothing,
         )
         self._images: dict[tuple[str, str], Image] = {}
+        self._failures: dict[tuple[str, str], tuple[float, ReflowError]] = {}
         self._locks: dict[tuple[str, str], asyncio.Lock] = {}
         self._room = asyncio.Semaphore(AT_ONCE)
 
@@ -82,10 +84,19 @@ class ImageStore:
             return self._images[key]
         if not reference:
             raise ReflowError(Kind.INVALID, "image", cause="the exec names no image")
+        asked_s = time.monotonic()
         async with self._locks.setdefault(key, asyncio.Lock()):
-            if key not in self._images:
+            if key in self._images:
+                return self._images[key]
+            failed_s, error = self._failures.get(key, (0.0, None))
+            if error is not None and failed_s >= asked_s:
+                raise error  # all its tries were made while we waited
+            try:
                 async with self._room:
                     self._images[key] = await self._ensure(reference, original, progress)
+            except ReflowError as err:
+                self._failures[key] = (time.monotonic(), err)
+                raise
             return self._images[key]
 
     def find(self, reference: str, original: str = "") -> Image | None:

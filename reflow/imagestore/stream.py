@@ -12,13 +12,15 @@ from reflow.imagestore.failure import ImageError
 
 CHUNK_BYTES = 1 << 20
 
+MAX_HEADER_BYTES = 8 << 20
+"""No header of a tar is longer: whoever says so wants our memory."""
+
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _SKIPPABLE = b"\x2a\x4d\x18"  # after one byte: a frame of zstd without data
 _KNOWN_ELSE = {b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
 _HEAD_BYTES = 6
 _GZIP_WINDOW = 31
 _BLOCK_BYTES = 512
-_MAX_HEADER_BYTES = 8 << 20
 
 
 class Reader(Protocol):
@@ -194,7 +196,7 @@ class TarStream:
 
     def read(self, size: int) -> bytes:
         """Exactly that many bytes, fewer at the end only; meant for headers."""
-        if not 0 <= size <= _MAX_HEADER_BYTES:
+        if not 0 <= size <= MAX_HEADER_BYTES:
             raise ImageError(Kind.INVALID, f"malformed: a header of {size} bytes")
         parts: list[bytes] = []
         left = size

@@ -85,7 +85,7 @@ class Transport:
                     yield reply
                     return
             url, fields = _redirected(url, target, fields)
-        raise ImageError(Kind.NET, f"{urlsplit(url).netloc}: too many redirections")
+        raise ImageError(Kind.INVALID, f"{urlsplit(url).netloc}: too many redirections")
 
     @contextmanager
     def _exchange(

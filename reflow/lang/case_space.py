@@ -101,12 +101,16 @@ class TooMuchEffortError(Exception):
     """The cases of a switch cannot be looked through in a sensible time."""
 
 
+_ITEMS_OF_A_STEP = 4
+"""To compare so many items of tuples or lists with nothing takes as long as a step."""
+
+
 class Effort:
     """Counts steps: how many spaces are left over can double with every case."""
 
     __slots__ = ("_left",)
 
-    def __init__(self, limit: int = 1 << 22) -> None:
+    def __init__(self, limit: int = 1 << 21) -> None:
         self._left = limit
 
     def spend(self, steps: int) -> None:
@@ -118,14 +122,7 @@ class Effort:
 
 def is_met(unhandled: Iterable[Space], space: Space, effort: Effort) -> bool:
     """Tell whether a space has values in common with any of some."""
-    steps = _size(space)
-    for each in unhandled:
-        if isinstance(each, VariantSpace) and isinstance(space, VariantSpace) and each.tag != space.tag:
-            continue
-        effort.spend(steps)
-        if intersection(space, each) is not NOTHING:
-            return True
-    return False
+    return any(intersection(space, each, effort) is not NOTHING for each in unhandled)
 
 
 def without(unhandled: Sequence[Space], pattern: Pattern, type: Type, effort: Effort) -> list[Space]:
@@ -150,7 +147,7 @@ def _without_all(unhandled: Sequence[Space], rest: Sequence[Space], effort: Effo
         if _is_inside(each, rest, effort):
             left.append(each)
         else:
-            met = [intersection(each, other) for other in rest]
+            met = [intersection(each, other, effort) for other in rest]
             left += [one for one in met if one is not NOTHING]
     return _largest(left, effort)
 
@@ -161,34 +158,19 @@ def _largest(spaces: Iterable[Space], effort: Effort) -> list[Space]:
     for space in dict.fromkeys(spaces):
         kept = by_tag.setdefault(space.tag if isinstance(space, VariantSpace) else "", [])
         if not _is_inside(space, kept, effort):
-            kept[:] = [each for each in kept if not _covers(space, each)]
+            kept[:] = [each for each in kept if not _covers(space, each, effort)]
             kept.append(space)
     return [each for kept in by_tag.values() for each in kept]
 
 
-def _is_inside(space: Space, others: Sequence[Space], effort: Effort) -> bool:
+def _is_inside(space: Space, others: Iterable[Space], effort: Effort) -> bool:
     """Tell whether a space is inside one of some others."""
-    looked_at = next((at for at, each in enumerate(others) if _covers(each, space)), -1)
-    effort.spend(_size(space) * (looked_at if looked_at >= 0 else len(others)))
-    return looked_at >= 0
+    return any(_covers(each, space, effort) for each in others)
 
 
-def _covers(one: Space, two: Space) -> bool:
+def _covers(one: Space, two: Space, effort: Effort) -> bool:
     """Tell whether the first space holds all values of the second."""
-    return one is None or (two is not None and intersection(one, two) == two)
-
-
-def _size(space: Space) -> int:
-    """About how many steps it takes to compare a space with another."""
-    match space:
-        case TupleSpace(items=items):
-            return 1 + len(items) // 2
-        case ListSpace(items=items):
-            return 1 + len(items) // 16
-        case StructSpace(fields=fields):
-            return 1 + len(fields) // 2
-        case _:
-            return 1
+    return one is None or (two is not None and intersection(one, two, effort) == two)
 
 
 # --------------------------------------------------------------------------------------- complement
@@ -222,13 +204,13 @@ def complement(pattern: Pattern, type: Type, effort: Effort) -> list[Space]:
 
 
 def _only(index: int, space: Space, size: int, effort: Effort) -> tuple[Space, ...]:
-    effort.spend(1 + size // 16)
+    effort.spend(1 + size // _ITEMS_OF_A_STEP)
     return (None,) * index + (space,) + (None,) * (size - index - 1)
 
 
 def _list_complement(pattern: ListPattern, type: ListType, effort: Effort) -> list[Space]:
     size = len(pattern.items)
-    effort.spend(size * size // 16)
+    effort.spend(size * size // 64)
     rest: list[Space] = [ListSpace((None,) * shorter, False) for shorter in range(size)]
     for index, item in enumerate(pattern.items):
         # The original leaves the tail out here: longer lists with such an element count as handled.
@@ -239,7 +221,7 @@ def _list_complement(pattern: ListPattern, type: ListType, effort: Effort) -> li
     else:
         for each in complement(pattern.tail, type, effort):
             assert isinstance(each, ListSpace)
-            effort.spend(1 + size // 16)
+            effort.spend(1 + len(each.items) // 16)
             rest.append(ListSpace((None,) * size + each.items, each.goes_on))
     return rest
 
@@ -262,51 +244,53 @@ class _Nothing:
 NOTHING = cast("Space", _Nothing())
 
 
-def intersection(one: Space, two: Space) -> Space:
+def intersection(one: Space, two: Space, effort: Effort) -> Space:
     """What two spaces have in common; NOTHING when that is nothing."""
     if one is None or one is two:
         return two
     if two is None:
         return one
+    effort.spend(1)
     match one, two:
         case TupleSpace(), TupleSpace():
-            items = _pairwise(one.items, two.items)
+            items = _pairwise(one.items, two.items, effort)
             return NOTHING if items is None else TupleSpace(items)
         case ListSpace(), ListSpace():
-            return _list_intersection(one, two)
+            return _list_intersection(one, two, effort)
         case StructSpace(), StructSpace():
-            return _struct_intersection(dict(one.fields), dict(two.fields))
+            return _struct_intersection(dict(one.fields), dict(two.fields), effort)
         case VariantSpace(), VariantSpace() if one.tag == two.tag:
-            element = intersection(one.element, two.element)
+            element = intersection(one.element, two.element, effort)
             return NOTHING if element is NOTHING else VariantSpace(one.tag, element)
         case _:
             return NOTHING
 
 
-def _pairwise(ours: Sequence[Space], theirs: Sequence[Space]) -> tuple[Space, ...] | None:
+def _pairwise(ours: Sequence[Space], theirs: Sequence[Space], effort: Effort) -> tuple[Space, ...] | None:
+    effort.spend(len(ours) // _ITEMS_OF_A_STEP)
     items = []
     for one, two in zip(ours, theirs, strict=False):
-        both = intersection(one, two)
+        both = intersection(one, two, effort)
         if both is NOTHING:
             return None
         items.append(both)
     return tuple(items)
 
 
-def _list_intersection(one: ListSpace, two: ListSpace) -> Space:
+def _list_intersection(one: ListSpace, two: ListSpace, effort: Effort) -> Space:
     short, long = (one, two) if len(one.items) <= len(two.items) else (two, one)
     if len(long.items) > len(short.items) and not short.goes_on:
         return NOTHING
-    items = _pairwise(short.items, long.items)
+    items = _pairwise(short.items, long.items, effort)
     if items is None:
         return NOTHING
     return ListSpace(items + long.items[len(short.items) :], short.goes_on and long.goes_on)
 
 
-def _struct_intersection(ours: dict[str, Space], theirs: dict[str, Space]) -> Space:
+def _struct_intersection(ours: dict[str, Space], theirs: dict[str, Space], effort: Effort) -> Space:
     fields = dict(ours)
     for name, space in theirs.items():
-        both = intersection(ours.get(name), space)
+        both = intersection(ours.get(name), space, effort)
         if both is NOTHING:
             return NOTHING
         fields[name] = both

@@ -46,6 +46,8 @@ def check_exec(check: Checker, expr: Expr) -> Type:
     result = expand(expr.result, check.env)
     if result.kind_id == 0:
         return result
+    if "\r\n" in expr.template.text:
+        check.warn_of_carriage_returns(expr.pos)
     wrong = _check_params(check, expr.decls)
     if wrong is not None:
         return wrong

@@ -17,7 +17,7 @@ from reflow.lang.check_pattern import bind_pattern
 from reflow.lang.diagnostic import Diagnostic
 from reflow.lang.limit import MAX_QUOTED, cropped
 from reflow.lang.module import Opener
-from reflow.lang.source import Pos
+from reflow.lang.source import INPUT_NAME, Pos
 from reflow.lang.syntax import Assign, Decl, Expr, Pattern
 from reflow.lang.tenv import Symbol, TypeEnv, Use, unused
 from reflow.lang.types import ErrorType, Type
@@ -31,8 +31,8 @@ _MOST_HINTED = 40
 class Checker:
     """One pass over a module or an expression. ``rules`` has one for each class of expression.
 
-    ``effort`` bounds the time that all its switches take. ``failed`` turns true when an expression gets an error type or a pattern does not fit, so that a tree
-    without errors need not be walked for them.
+    ``effort`` bounds the time that all its switches take. ``failed`` turns true when an expression gets an
+    error type or a pattern does not fit, so that a tree without errors need not be walked for them.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class Checker:
         self._broken: set[str] = set()
         self._misfits: list[Diagnostic] = []
         self._hinted: set[str] = set()
+        self._warned_of_carriage_returns = False
 
     def expr(self, expr: Expr) -> Type:
         """Give an expression, and all in it, a type."""
@@ -124,6 +125,17 @@ class Checker:
             return
         for symbol in unused(symbols):
             self.opener.warn(symbol.pos, f"{symbol.name} declared and not used")
+
+    def warn_of_carriage_returns(self, pos: Pos) -> None:
+        """Warn, once, that a script holds the line ends of another system; they are part of its digest.
+
+        The original does not; so the line has not the form of its warnings.
+        """
+        if self.opener is None or self._warned_of_carriage_returns:
+            return
+        self._warned_of_carriage_returns = True
+        place = f"{pos.source.name or INPUT_NAME}, line {pos.line_column()[0]}"
+        self.opener.warn(place, "lines of scripts end in CRLF: the carriage returns are part of the commands")
 
     @cached_property
     def _outline(self) -> dict[str, Pos]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from reflow.lang.diagnostic import Diagnostic, SourceError
 from reflow.lang.source import Pos
-from reflow.lang.types import Field, Type, VariantType
+from reflow.lang.types import TOO_DEEP, ErrorType, Field, Type, VariantType
 
 MAX_DEPTH = 2000
 """Levels. Passes recurse with a few frames a level, below a recursion limit of 10 000."""
@@ -22,13 +22,18 @@ def check(tree: Any, place: Pos) -> None:
     level, nodes = 0, _parts(tree) if isinstance(tree, list) else [tree]
     while nodes:
         level += 1
-        if level > MAX_DEPTH:
+        if level > MAX_DEPTH or any(_is_cut_off(each) for each in nodes):
             place = next((pos for each in nodes if (pos := getattr(each, "pos", None)) is not None), place)
             text = f"nested too deeply: more than {MAX_DEPTH} levels"
             raise SourceError([Diagnostic(_reported(place), text, "give the inner parts names of their own")])
         if isinstance(pos := getattr(nodes[0], "pos", None), Pos):
             place = pos
         nodes = [part for each in nodes for part in _parts(each)]
+
+
+def _is_cut_off(node: Any) -> bool:
+    """Whether a node stands for a type that was too deep to be made."""
+    return isinstance(node, ErrorType) and node.message == TOO_DEEP
 
 
 def _reported(pos: Pos) -> Pos:

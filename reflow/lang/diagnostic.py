@@ -13,7 +13,6 @@ from reflow.core.errors import ProgramError
 from reflow.lang.limit import cropped
 from reflow.lang.source import INPUT_NAME, Pos
 
-
 _MOST_SHOWN = 1000
 """Errors of one pass that are shown with their lines."""
 

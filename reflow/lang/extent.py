@@ -47,7 +47,7 @@ def check_extent(value: Value, type: Type) -> None:
 
 
 def is_too_large(value: Value, type: Type) -> bool:
-    """Whether a value has more parts than can be looked at. A plain list, whose elements are there, has not."""
+    """Whether a value has more parts than can be looked at; a plain list never has."""
     if type.kind not in _MEASURES or isinstance(value, Flow):
         return False
     if isinstance(type, ListType) and type.element.kind not in _COUNTED:

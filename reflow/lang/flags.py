@@ -186,6 +186,10 @@ class ModuleFlags:
         """Name -> text of the value, sorted by name; an empty text when there is none yet."""
         return {name: self._flags[name].text for name in sorted(self._flags)}
 
+    def names(self) -> frozenset[str]:
+        """The parameters that are flags."""
+        return frozenset(self._flags)
+
     def usage(self) -> str:
         """The list of flags."""
         return self._set.defaults_text()

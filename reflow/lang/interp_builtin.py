@@ -21,6 +21,7 @@ from reflow.lang.force import force
 from reflow.lang.print_value import show
 from reflow.lang.value import CallSite, Dir, MapValue, Value
 
+
 def evaluate_builtin(session: Session, env: Env, expr: s.Apply | s.Builtin, ident: str) -> Value:
     """The value of a builtin's call. All of its arguments are awaited; that of ``trace`` is forced."""
     name = _name(expr)

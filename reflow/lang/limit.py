@@ -15,6 +15,9 @@ MAX_QUOTED = 1 << 13
 MAX_TYPE_PARTS = 1 << 18
 """Types that a type is made of, each counted as often as it is written."""
 
+MAX_TYPE_DEPTH = 1000
+"""Types inside of one another."""
+
 MAX_MODULE_PARTS = 1 << 22
 """The same for the type of a module, which has a part for each of its values."""
 

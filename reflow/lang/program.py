@@ -22,7 +22,7 @@ from reflow.lang.source_module import SourceModule
 from reflow.lang.types import Type
 from reflow.lang.value import Value
 
-__all__ = ["Program", "UsageError", "instantiate", "load"]
+__all__ = ["Program", "UsageError", "flag_names", "instantiate", "load"]
 
 _EXTENSIONS = (".rf", ".rfx")
 
@@ -68,6 +68,17 @@ def load(path: str, argv: Sequence[str], session: Session, *, make_absolute: boo
 
     Raises SourceError, EvalError, ReflowError, or UsageError for flags that are wrong or missing.
     """
+    _check_extension(path)
+    if make_absolute:
+        path = os.path.abspath(path)
+    module, values, params = instantiate(path, argv, session)
+    main_type = _main_type(module)
+    with _deep_and_quick(path):
+        main = _forced(path, values["Main"], main_type)
+    return Program(path, argv, module, params, main, main_type, session.images())
+
+
+def _check_extension(path: str) -> None:
     extension = extension_of(path)
     if extension == ".reflow":
         raise ReflowError(
@@ -76,15 +87,25 @@ def load(path: str, argv: Sequence[str], session: Session, *, make_absolute: boo
         )
     if extension not in _EXTENSIONS:
         raise ReflowError(Kind.OTHER, cause=f'unknown file extension "{extension}"')
-    if make_absolute:
-        path = os.path.abspath(path)
-    module, values, params = instantiate(path, argv, session)
-    main_type = module.type.field("Main")
-    if main_type is None:
+
+
+def _main_type(module: Module) -> Type:
+    type = module.type.field("Main")
+    if type is None:
         raise ReflowError(Kind.OTHER, cause="module has no Main")
+    return type
+
+
+def flag_names(path: str, session: Session) -> frozenset[str]:
+    """Open a program and return the names of its parameters that a command line can give.
+
+    Raises as `load` does, but for what the values of parameters bring about.
+    """
+    _check_extension(path)
     with _deep_and_quick(path):
-        main = _forced(path, values["Main"], main_type)
-    return Program(path, argv, module, params, main, main_type, session.images())
+        module = session.open(path)
+        _main_type(module)
+        return module.flags(session).names() if isinstance(module, SourceModule) else frozenset()
 
 
 def instantiate(

@@ -20,11 +20,9 @@ from reflow.lang.builtins.registry import PREFIX, system_module
 from reflow.lang.bundle import Bundle, read_archive
 from reflow.lang.fserror import describe
 from reflow.lang.module import Module, Opener
-from reflow.lang.module_info import ModuleInfo
 from reflow.lang.module_store import ModuleStore, Recorder, module_key
 from reflow.lang.source import Pos, Source
-from reflow.lang.source_module import SourceModule
-from reflow.lang.syntax import Module as Tree
+from reflow.lang.source_module import Checked, SourceModule
 from reflow.lang.tree_codec import CodecError, decode, encode
 
 MAX_SOURCE_BYTES = 4 << 20
@@ -221,27 +219,41 @@ class Session:
         key = module_key(path, source, directory)
         recorder = Recorder(self)
         text = Source(path, source.decode("utf-8", "surrogateescape"))
-        tree, info = self._stored(key, text, recorder) or self._checked(key, text, directory, recorder)
-        module = SourceModule(path, tree, info, prefix)
+        load = self._stored(key, text, directory, recorder)
+        if load is None:
+            checked = self._checked(key, text, directory, recorder)
+            module = SourceModule(path, lambda: checked, prefix)
+        else:
+            module = SourceModule(path, load, prefix)
         self._identities[module] = recorder.identity(key)
         return module
 
-    def _stored(self, key: Digest, text: Source, recorder: Recorder) -> tuple[Tree, ModuleInfo] | None:
-        """What was stored under a key, if the modules that it makes are still the same."""
+    def _stored(
+        self, key: Digest, text: Source, directory: str, recorder: Recorder
+    ) -> Callable[[], Checked] | None:
+        """Reads what was stored under a key, if the modules that it makes are still the same.
+
+        That is not done before somebody needs more than to know that nothing is wrong with the module.
+        """
         if self._store is None:
             return None
         try:
             found = self._store.load(key)
             if found is not None and recorder.replay(found[0]):
-                return decode(found[1], text, recorder.modules)
+                return lambda: self._decoded(found[1], key, text, directory, recorder)
         except Exception:  # noqa: BLE001  (a record that cannot be read in whatever way is none)
             pass
         recorder.start_over()
         return None
 
-    def _checked(
-        self, key: Digest, text: Source, directory: str, recorder: Recorder
-    ) -> tuple[Tree, ModuleInfo]:
+    def _decoded(self, data: bytes, key: Digest, text: Source, directory: str, recorder: Recorder) -> Checked:
+        try:
+            return decode(data, text, recorder.modules)
+        except Exception:  # noqa: BLE001  (a record that cannot be read in whatever way is none)
+            recorder.start_over()
+            return self._checked(key, text, directory, recorder)
+
+    def _checked(self, key: Digest, text: Source, directory: str, recorder: Recorder) -> Checked:
         from reflow.lang.check import check_module
         from reflow.lang.parse import parse_module
 

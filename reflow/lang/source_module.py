@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -29,22 +29,38 @@ from reflow.lang.types import STRING, ModuleType, Type
 from reflow.lang.unify import equal
 from reflow.lang.value import Struct, Value
 
+Checked = tuple[Tree, ModuleInfo]
+
 
 class SourceModule:
     """A module from a source text.
 
-    ``prefix`` begins the names of what it computes (``main``); the entry of a bundle has none. Injected
-    values stand behind what the module is made with: they replace defaults.
+    ``load`` gives the checked tree, when it is needed. ``prefix`` begins the names of what it computes
+    (``main``); the entry of a bundle has none. Injected values stand behind what the module is made with:
+    they replace defaults.
     """
 
-    def __init__(self, path: str, tree: Tree, info: ModuleInfo, prefix: str = "") -> None:
+    def __init__(self, path: str, load: Callable[[], Checked], prefix: str = "") -> None:
         self.path = path
-        self.tree = tree
-        self.info = info
+        self._load = load
         self.prefix = prefix
         self.injected_args: Sequence[str] | None = None
         self._injected: dict[str, Value] = {}
         self._injected_texts: dict[str, str] = {}
+
+    @cached_property
+    def _checked(self) -> Checked:
+        return self._load()
+
+    @property
+    def tree(self) -> Tree:
+        """The checked tree."""
+        return self._checked[0]
+
+    @property
+    def info(self) -> ModuleInfo:
+        """What the check found out."""
+        return self._checked[1]
 
     @property
     def type(self) -> ModuleType:

@@ -24,6 +24,12 @@ _POS, _TYPE, _MODULE, _FLOAT, _FUNCTION, _UNSET, _FIELD, _VARIANT, _SOURCE = ran
 _FIRST_CLASS = 16
 """Lists begin with one of these, or with the number of a class of nodes; tuples stand for tuples."""
 
+_VERSION = 2
+"""Of marshal's format. Later ones tell which objects were shared, which takes longer and varies."""
+
+_LONGEST_DECL = 1 << 20
+"""Characters of the longest declaration that is written: a tree takes up hundreds of bytes for each."""
+
 _PLAIN = frozenset({str, int, bytes, bool, type(None), frozenset})
 
 
@@ -67,12 +73,20 @@ class _Encoder:
         self._is_inside_function = False
 
     def module(self, tree: syntax.Module, info: ModuleInfo) -> bytes:
-        body = self.value(tree)
+        head = self.value((tree.pos, tree.source, tree.keyspace, tree.params))
+        decls = [self._decl(each) for each in tree.decls]
         numbers = {id(decl): number for number, decl in enumerate(tree.params)}
         params = [(each.name, self.value(each.type), numbers[id(each.decl)]) for each in info.params]
         rest = (params, self.value(info.raw_type), info.docs)
         sources = [self._source_row(each) for each in self._sources]
-        return marshal.dumps((sources, self._types, body, rest))
+        return marshal.dumps((sources, self._types, head, decls, rest), _VERSION)
+
+    def _decl(self, decl: syntax.Decl) -> bytes:
+        """A declaration; each by itself, since what is between tree and bytes is large."""
+        pos = decl.expr.pos if isinstance(decl, syntax.Assign) else decl.pos
+        if pos.end - pos.start > _LONGEST_DECL:
+            raise CodecError(f"declaration of more than {_LONGEST_DECL} characters")
+        return marshal.dumps(self.value(decl), _VERSION)
 
     def value(self, item: Any) -> Any:
         kind = type(item)
@@ -101,7 +115,7 @@ class _Encoder:
         self._is_inside_function = True
         body = self.value(item.body)
         self._is_inside_function = False
-        return [_FUNCTION, *head, marshal.dumps(body)]
+        return [_FUNCTION, *head, marshal.dumps(body, _VERSION)]
 
     def _other(self, item: Any, kind: type) -> list[Any]:
         if item is _UNSET_MARK:
@@ -157,10 +171,11 @@ def decode(data: bytes, source: Source, modules: Sequence[Module]) -> tuple[synt
 
     Raises all manner of exceptions for bytes that `encode` did not make.
     """
-    sources, table, body, (params, raw_type, docs) = marshal.loads(data)
+    sources, table, head, decls, (params, raw_type, docs) = marshal.loads(data)
     decoder = _Decoder(source, sources, table, modules)
-    tree = decoder.value(body)
-    assert isinstance(tree, syntax.Module)
+    pos, origin, keyspace, given = decoder.value(head)
+    declared = tuple([decoder.value(marshal.loads(each)) for each in decls])
+    tree = syntax.Module(pos, origin, keyspace, given, declared)
     checked = [CheckedParam(name, decoder.value(each), tree.params[number]) for name, each, number in params]
     return tree, ModuleInfo(checked, decoder.value(raw_type), docs)
 

@@ -12,13 +12,15 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
-from reflow.lang.limit import MAX_MODULE_PARTS, MAX_TYPE_PARTS, cropped
+from reflow.lang.limit import MAX_MODULE_PARTS, MAX_TYPE_DEPTH, MAX_TYPE_PARTS, cropped
 
 NOT_CONST = -1
 CAN_CONST = 0
 CONST = 1
 
 EMPTY_PREDICATES: frozenset[int] = frozenset()
+
+TOO_DEEP = f"type is nested too deeply: more than {MAX_TYPE_DEPTH} levels"
 
 _LEAST_REMEMBERED = 64
 """Types of more parts remember their text."""
@@ -29,7 +31,8 @@ class Type:
 
     ``level`` is one of NOT_CONST, CAN_CONST, CONST; ``predicates`` are what constness hangs on. None of these
     takes part in equality or subtyping. ``size`` counts the types that it is made of, itself included, each
-    as often as it is written. Slots with an underscore remember what was computed once.
+    as often as it is written; ``depth`` how far they go inside of one another. Slots with an underscore
+    remember what was computed once.
     """
 
     __slots__ = (
@@ -37,6 +40,7 @@ class Type:
         "_as_not_const",
         "_fixed",
         "_text",
+        "depth",
         "is_flow",
         "label",
         "level",
@@ -49,7 +53,7 @@ class Type:
     kind_id: ClassVar[int]
     """The byte that stands for the kind inside digests."""
 
-    _copied: ClassVar[tuple[str, ...]] = ("is_flow", "label", "level", "predicates", "size")
+    _copied: ClassVar[tuple[str, ...]] = ("depth", "is_flow", "label", "level", "predicates", "size")
 
     def __init_subclass__(cls) -> None:
         own = [slot for slot in cls.__dict__.get("__slots__", ()) if not slot.startswith("_")]
@@ -61,6 +65,7 @@ class Type:
         self.level = CAN_CONST
         self.predicates = EMPTY_PREDICATES
         self.size = 1
+        self.depth = 1
         self._text: str | None = None
         self._as_const: Type | None = None
         self._as_not_const: Type | None = None
@@ -569,15 +574,19 @@ def labelled(label: str, type: Type) -> Type:
 
 def checked(type: Type) -> Type:
     """The type, or the first error among its parts, or an error when it is too large."""
-    size = 1
+    size, depth = 1, 0
     for part in type.parts():
         if part.kind_id == 0:
             return part
         size += part.size
+        if part.depth > depth:
+            depth = part.depth
+    if depth >= MAX_TYPE_DEPTH:
+        return ErrorType(TOO_DEEP)
     limit = MAX_MODULE_PARTS if type.kind_id == ModuleType.kind_id else MAX_TYPE_PARTS
     if size > limit:
         return ErrorType(f"type is too large: it is made of more than {limit} types")
-    type.size = size
+    type.size, type.depth = size, depth + 1
     return type
 
 

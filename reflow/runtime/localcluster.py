@@ -49,7 +49,7 @@ def process_key(key: Digest) -> Digest:
     return Digest(sha256(_PROCESS_PREFIX + key).digest())
 
 
-def _exec_dir(named: str) -> str:
+def exec_dir(named: str) -> str:
     """Where execs are below a local directory.
 
     A directory that somebody named may hold things of their own: there we keep to one hidden directory.
@@ -76,7 +76,7 @@ class LocalCluster:
     """The machine that a run's execs run on. `choose` first; then it is a `Scheduler`."""
 
     def __init__(self, config: Config, request: RunRequest, stores: Stores, log: Log) -> None:
-        self.local_dir = _exec_dir(request.local_dir or config.local_dir)
+        self.local_dir = exec_dir(request.local_dir or config.local_dir)
         self.executor_name = ""
         self._wanted = request.executor or config.provider("executor")
         self._hard_memory = config.has_hard_memory

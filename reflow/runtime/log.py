@@ -5,6 +5,8 @@ Levels are ``off``, ``error``, ``info`` and ``debug``. A message may have severa
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from collections.abc import Callable
 from typing import TextIO
@@ -38,11 +40,23 @@ class RunLog:
     ``trouble`` is what kept a message from being written; nothing is written afterwards.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, mode: int = 0o666) -> None:
         self.path = path
         self.trouble: OSError | None = None
         self._clock = Clock()
-        self._stream: TextIO | None = open(path, "a", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, mode)
+        self._begin = os.fstat(descriptor).st_size
+        self._stream: TextIO | None = open(descriptor, "a", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
+
+    def content(self) -> bytes:
+        """What was written since it was opened; nothing when that cannot be read."""
+        with contextlib.suppress(OSError):
+            if self._stream is not None:
+                self._stream.flush()
+            with open(self.path, "rb") as stream:
+                stream.seek(self._begin)
+                return stream.read()
+        return b""
 
     def write(self, level: int, text: str) -> None:
         """Append a message; messages of interest are on disk at once."""

@@ -46,3 +46,15 @@ def as_set_up_error(error: Exception) -> ReflowError:
     if isinstance(error, ReflowError):
         return error
     return ReflowError(Kind.EVAL if isinstance(error, ProgramError) else Kind.INVALID, cause=error)
+
+
+def is_lost_object(error: BaseException | None) -> bool:
+    """Tell whether an object went away after a cached result that has it was taken.
+
+    Evaluating again is of use then: the result is a miss now.
+    """
+    while isinstance(error, ReflowError):
+        if error.op == "inputs.locate" and error.kind is Kind.NOT_EXIST:
+            return True
+        error = error.cause if isinstance(error.cause, BaseException) else None
+    return False

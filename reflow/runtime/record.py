@@ -99,7 +99,7 @@ class Record:
         self._try(lambda taskdb: taskdb.keepalive(self._run.id, datetime.now(UTC) + LIFE))
 
     async def end(self, result: str, error: str, runlog: Digest | None, graph: Digest | None) -> None:
-        """Write how the run ended, and make everything durable."""
+        """Write how the run ended, and make everything durable. The database stays open."""
         self._run = dataclasses.replace(
             self._run,
             end=datetime.now(UTC),
@@ -111,7 +111,7 @@ class Record:
         )
         self._put_run(self._run)
         if self._taskdb is not None:
-            await self._attempt(self._taskdb.close())
+            await self._attempt(self._taskdb.flush())
 
     def _put_run(self, run: Run) -> None:
         self._try(lambda taskdb: taskdb.put_run(run))

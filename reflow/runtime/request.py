@@ -10,6 +10,7 @@ class RunRequest:
 
     ``executor`` is empty when the configuration decides, and so is ``local_dir``. ``invalidate`` tells by
     identifier which nodes are not taken from the cache. ``out`` is where the result is placed, or empty.
+    When it ``is_dry`` nothing is executed.
     """
 
     def __init__(self, path: str, args: list[str]) -> None:
@@ -30,3 +31,4 @@ class RunRequest:
         self.background_timeout_s = 600.0
         self.out = ""
         self.wants_json = False
+        self.is_dry = False

@@ -13,18 +13,21 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from reflow.core.assertion import AssertionKey, Assertions
 from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ProgramError, ReflowError, is_restartable, kind_of
 from reflow.core.units import format_duration, format_size
-from reflow.eval import CacheMode, EvalConfig, EvalStats, Outcome
+from reflow.eval import CacheMode, EvalStats, Outcome
 from reflow.eval.dot import dot_text
 from reflow.eval.evaluator import Evaluator
+from reflow.eval.explain import Decisions, total_stats
 from reflow.runtime.config import Config, ConfigError, not_supported
+from reflow.runtime.evalconfig import CACHE_MODES, eval_config
+from reflow.runtime.explain import RunFacts, record_run
 from reflow.runtime.home import runs_dir
 from reflow.runtime.localcluster import LocalCluster
 from reflow.runtime.log import INFO, Log, RunLog
-from reflow.runtime.outcome import RunOutcome, as_run_error, as_set_up_error
+from reflow.runtime.membership import Membership
+from reflow.runtime.outcome import RunOutcome, as_run_error, as_set_up_error, is_lost_object
 from reflow.runtime.placing import ResultPlacer
 from reflow.runtime.record import LIFE, Record
 from reflow.runtime.report import RunReport
@@ -44,12 +47,8 @@ if TYPE_CHECKING:
 MAX_ATTEMPTS = 3
 RETRY_INTERVAL_S = 60.0
 DRAIN_AFTER_CANCEL_S = 10.0
-CACHE_MODES = {
-    "off": CacheMode.OFF,
-    "read": CacheMode.READ,
-    "write": CacheMode.WRITE,
-    "readwrite": CacheMode.READWRITE,
-}
+_SHOW_S = 0.2
+_COMPUTED_AGAIN = "they are not in the cache, and will be computed again"
 _CACHE_WORDS = {"cacheread": CacheMode.READ, "cachewrite": CacheMode.WRITE}
 
 
@@ -57,7 +56,7 @@ class Runner:
     """Does one run. Use `run` once.
 
     ``local_files`` answers with the local inputs that the program has met so far, ``explain`` makes the text
-    that is logged when the run fails.
+    that is logged when the run fails. ``member`` is given for a run of a batch.
     """
 
     def __init__(
@@ -69,8 +68,15 @@ class Runner:
         program: Program,
         local_files: Callable[[], Sequence[LocalFile]],
         explain: Callable[[RunOutcome], str],
+        member: Membership | None = None,
     ) -> None:
-        self.id = Digest.random()
+        self._member = member
+        self._state = (
+            RunState(Digest.random(), program.path, program.params, program.args)
+            if member is None
+            else member.state
+        )
+        self.id = self._state.id
         self._config = config
         self._log = log
         self._status = status
@@ -78,13 +84,18 @@ class Runner:
         self._request = request
         self._explain = explain
         self._program = program
-        self._state = RunState(self.id, program.path, program.params, program.args)
         self._files = RunFiles.of(runs_dir(), self.id)
-        self._stores = Stores(config, local_files, checks_contents=request.checks_inputs)
-        self._cluster = LocalCluster(config, request, self._stores, log)
+        if member is None:
+            self._stores = Stores(config, local_files, checks_contents=request.checks_inputs)
+            self._cluster = LocalCluster(config, request, self._stores, log)
+        else:
+            self._stores, self._cluster = member.stores, member.cluster
         self._placer = ResultPlacer(self._stores, request.out)
         self._outcome = RunOutcome(self.id)
         self._evaluator: Evaluator | None = None
+        self._decisions: list[Decisions] = []
+        self._may_wait = True
+        self._local_files = local_files
         self._trace = Trace(self._files.trace) if _wants_trace(config) else None
         self._watch = Watch(
             log, self._group, self._stats, (self._stores.repository.root, self._cluster.local_dir)
@@ -98,11 +109,14 @@ class Runner:
         os.makedirs(os.path.dirname(self._files.base), exist_ok=True)
         self._log.info("reflow runtime: ===== started =====")
         state_file = StateFile(self._files)
-        run_log = self._log.run_log = RunLog(self._files.log)
+        member = self._member
+        run_log = RunLog(self._files.log) if member is None else RunLog(member.log_path, mode=0o600)
+        self._log.run_log = run_log
         try:
             await self._do(state_file)
         except BaseException:
-            self._cluster.kill_now()
+            if member is None:
+                self._cluster.kill_now()
             raise
         finally:
             self._log.run_log = None
@@ -120,11 +134,13 @@ class Runner:
         self._watch.start(record)
         try:
             self._announce()
-            await self._stores.open()
-            self._placer.check()
-            await self._cluster.choose(self._program.images)
+            if self._member is None:
+                await self._stores.open()
+                self._placer.check()
+                await self._cluster.choose(self._program.images)
             record.begin(self._cluster.executor_name)
-            await self._hash_inputs()
+            if self._member is None:
+                await self._hash_inputs()
             await self._phases(state_file, record)
             if self._outcome.error is None:
                 await self._placer.place(self._outcome.value, self._program.main_type, self._group, self._log)
@@ -157,6 +173,11 @@ class Runner:
             "scheduler": {"TotalTasks": stats.total, "Running": stats.running, "Waiting": stats.waiting},
             "execs": {"Executed": stats.executed, "Cached": stats.cached, "Failed": stats.failed},
         }
+
+    @property
+    def progress(self) -> str:
+        """How far it is, in a few words."""
+        return self._watch.progress_text()
 
     def kill_now(self) -> None:
         """End what runs without waiting for it: for a second signal."""
@@ -235,7 +256,11 @@ class Runner:
             return
         error = as_run_error(error)
         state.error = error
-        if is_restartable(error):
+        if is_lost_object(error):
+            self._log.error(f"marking run for retry: an object went away while the run needed it: {error}")
+            state.phase = Phase.RETRY
+            self._may_wait = False
+        elif is_restartable(error):
             self._log.error(f"marking run for retry after restartable error {error}")
             state.phase = Phase.RETRY
         else:
@@ -248,10 +273,15 @@ class Runner:
         if state.attempt >= MAX_ATTEMPTS:
             state.phase = Phase.DONE
             return
+        if self._evaluator is not None:
+            # What was computed is found when the evaluation begins anew.
+            await self._drain(self._evaluator, self._request.background_timeout_s)
         self._log.info(f"runner state 'Retry': {state}")
         assert state.last_try is not None
         passed_s = (datetime.now(UTC) - state.last_try).total_seconds()
-        await asyncio.sleep(max(0.0, RETRY_INTERVAL_S - passed_s))
+        if self._may_wait:
+            await asyncio.sleep(max(0.0, RETRY_INTERVAL_S - passed_s))
+        self._may_wait = True
         state.error = None
         state.phase = Phase.INIT
 
@@ -265,7 +295,10 @@ class Runner:
             bottom_up=request.bottom_up,
             traces_flow=request.traces_flow,
         )
-        evaluator = self._evaluator = Evaluator(self._eval_config(report))
+        evaluator = self._evaluator = Evaluator(
+            eval_config(self._config, self._request, self._stores, self._cluster, report)
+        )
+        self._decisions.append(evaluator.decisions)
         self._log.info(self._configuration_text())
         began_s = time.monotonic()
         epoch_s = time.time()
@@ -276,30 +309,12 @@ class Runner:
                 self._log.info(summary)
             return outcome
         finally:
-            self._outcome.stats = evaluator.stats
+            self._outcome.stats = total_stats(evaluator.stats, self._decisions)
             self._outcome.failures = list(report.failures.values())
             if self._trace is not None:
                 words = [self._program.path, *self._program.args]
                 self._trace.add("Run", " ".join(words), epoch_s, process=RUN_PROCESS)
                 self._write(self._trace.path, self._trace.content())
-
-    def _eval_config(self, report: RunReport) -> EvalConfig:
-        request, cluster = self._request, self._cluster
-        matches = request.invalidate
-        return EvalConfig(
-            scheduler=cluster,
-            repository=self._stores.repository,
-            assoc=self._stores.assoc,
-            report=report,
-            cache=CACHE_MODES[self._config.cache],
-            bottom_up=request.bottom_up,
-            keep_going=request.keep_going,
-            recompute_empty=request.recompute_empty,
-            invalidate=None if matches is None else lambda flow: matches(flow.ident),
-            resolve_image=cluster.resolve_image,
-            key_namespace=cluster.key_namespace,
-            current_assertions=_nothing_is_known if request.assert_policy == "exact" else None,
-        )
 
     def _configuration_text(self) -> str:
         """What decides how this run is evaluated, in one line."""
@@ -325,7 +340,8 @@ class Runner:
     async def _finish(self, record: Record) -> None:
         """Finish cache writes, write the graph and the record, and let go of everything."""
         was_canceled = kind_of(self._outcome.error) is Kind.CANCELED
-        await self._cluster.close(kill=was_canceled)
+        if self._member is None:
+            await self._cluster.close(kill=was_canceled)
         patience_s = DRAIN_AFTER_CANCEL_S if was_canceled else self._request.background_timeout_s
         if self._evaluator is not None:
             await self._drain(self._evaluator, patience_s)
@@ -335,17 +351,57 @@ class Runner:
         else:
             self._log.error(self._explain(self._outcome))
         await self._close_record(record, graph)
-        await self._stores.close()
+        await self._record_decisions()
+        if self._member is None:
+            await self._stores.close()
         self._watch.stop()
 
     async def _drain(self, evaluator: Evaluator, patience_s: float) -> None:
+        """Finish cache writes, showing how many are left; say what is lost."""
+        loop = asyncio.get_running_loop()
+        rows: list[Row] = []
+        timer: asyncio.TimerHandle
+
+        def show() -> None:
+            nonlocal timer
+            if not rows:
+                rows.append(self._group.row("cache", ""))
+            self._group.update(rows[0], f"{evaluator.pending_writes} results to be written yet")
+            timer = loop.call_later(_SHOW_S, show)
+
+        timer = loop.call_later(_SHOW_S, show)
         try:
             async with asyncio.timeout(patience_s):
-                await evaluator.drain()
+                lost = await evaluator.drain()
+            if lost:
+                self._log.error(f"{len(lost)} cache writes failed: {_COMPUTED_AGAIN}")
         except TimeoutError:
-            self._log.error(f"some cache writes still pending after timeout {format_duration(patience_s)}")
+            count = f"{evaluator.pending_writes} results are lost: {_COMPUTED_AGAIN}"
+            waited = format_duration(patience_s)
+            self._log.error(f"some cache writes still pending after timeout {waited}; {count}")
         except ReflowError as err:
             self._log.error(f"cache writes: {err}")
+        finally:
+            timer.cancel()
+            for row in rows:
+                self._group.done(row, "written")
+
+    async def _record_decisions(self) -> None:
+        """Keep what `reflow why` tells."""
+        if not self._decisions:
+            return
+        assert self._state.created is not None
+        settings = {
+            "executor": self._cluster.executor_name,
+            "cache": self._config.cache if self._stores.assoc is not None else "off",
+            "eval": "bottomup" if self._request.bottom_up else "topdown",
+        }
+        start_us = int(self._state.created.timestamp() * 1e6)
+        facts = RunFacts(self.id, start_us, self._program.path, settings)
+        try:
+            await record_run(facts, self._decisions, self._local_files())
+        except ReflowError as err:
+            self._log.error(f"reflow why will miss this run: {err}")
 
     def _write_graph(self) -> bytes:
         """Write the evaluation graph, unless it is not wanted; return it."""
@@ -368,7 +424,7 @@ class Runner:
         """Store log and graph as objects and write how the run ended."""
         digests: list[Digest | None] = [None, None]
         if record.is_kept:
-            objects = [_read(self._files.log)]
+            objects = [self._log.run_log.content()] if self._log.run_log is not None else []
             if graph:
                 objects.append(graph)
             try:
@@ -387,17 +443,7 @@ def _wants_trace(config: Config) -> bool:
     return provider == "localtracer"
 
 
-def _read(path: str) -> bytes:
-    with open(path, "rb") as stream:
-        return stream.read()
-
-
 def _uncancel() -> None:
     task = asyncio.current_task()
     if task is not None:
         task.uncancel()
-
-
-async def _nothing_is_known(key: AssertionKey) -> Assertions:
-    """What the policy *exact* is told of things elsewhere, while no store elsewhere is supported."""
-    raise ReflowError(Kind.NOT_SUPPORTED, "assert", key, cause="no store can tell what is true of this now")

@@ -68,6 +68,11 @@ class Group:
         row.ended = time.monotonic()
         self._status.changed()
 
+    def drop(self, row: Row) -> None:
+        """Show a row no longer."""
+        self.rows.remove(row)
+        self._status.changed()
+
     def prune(self, now: float) -> None:
         """Forget rows that ended a while ago."""
         old = now - FINISHED_VISIBLE_S

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 
@@ -40,6 +42,7 @@ class RunInputs(LocalInputs):
         self._local_files = local_files
         self._checks_contents = checks_contents
         self._known = 0
+        self._hashing = asyncio.Lock()
 
     async def hash_known(self, progress: HashProgress | None = None) -> int:
         """Hash what the program has met so far; return how many files. Raises ReflowError."""
@@ -48,6 +51,13 @@ class RunInputs(LocalInputs):
             await self.hash_all(files, progress)
         self._known = len(files)
         return len(files)
+
+    async def hash_files(self, files: Sequence[LocalFile]) -> None:
+        """Hash files that were met later; one that several runs wait for is read once. Raises ReflowError."""
+        async with self._hashing:
+            unknown = [file for file in files if not file.is_hashed]
+            if unknown:
+                await self.hash_all(unknown)
 
     def locate(self, digest: Digest) -> tuple[str, bool]:
         """Return a path with these contents, and whether it is a user's own file. Raises NOT_EXIST."""
@@ -100,8 +110,11 @@ class Stores:
             await self.taskdb.open()
 
     async def close(self) -> None:
-        """Make everything durable. (The record is closed by `reflow.runtime.record`.)"""
+        """Make everything durable."""
         if self.assoc is not None:
             await self.assoc.close()
+        if self.taskdb is not None:
+            with contextlib.suppress(ReflowError):  # `reflow.runtime.record` has said so before
+                await self.taskdb.close()
         await self.repository.close()
         self.state.close()

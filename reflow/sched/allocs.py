@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from reflow.core.digest import Digest
 from reflow.core.resources import Requirements, Resources
-from reflow.sched.amounts import Shape, capacity_of, fits, size_of
+from reflow.sched.amounts import Shape, capacity_of, fits
 from reflow.sched.queue import Entry
 from reflow.sched.turn import Slot
 
@@ -32,40 +33,34 @@ class AllocState:
         self.requirements = requirements
         self.phase = Phase.PENDING
         self.is_lost = False
-        self.is_stale = False
         self.asked_at = now
         self.idle_since = now
         self.strikes = 0
         self.running: dict[Digest, Entry] = {}
-        self.capacity = capacity_of(requirements.minimum)
-        self.free = dict(self.capacity)
+        self.slot = _empty_slot(key, requirements.minimum)
 
     def becomes_live(self, resources: Resources, now: float) -> bool:
         """Take over what the alloc really has; false when that is less than was asked for."""
-        minimum = self.capacity
-        self.capacity = capacity_of(resources)
-        self.free = dict(self.capacity)
+        minimum = self.slot.capacity
+        self.slot = _empty_slot(self.key, resources)
         self.phase = Phase.LIVE
         self.idle_since = now
-        return fits(self.capacity, tuple(minimum.items()))
+        return fits(self.slot.capacity, tuple(minimum.items()))
 
     def assign(self, entry: Entry) -> None:
-        """Give a task its share."""
+        """Note that a task runs here. Its share was taken by the turn."""
         self.running[entry.key] = entry
-        for name, amount in entry.shape:
-            self.free[name] -= amount
 
     def unassign(self, entry: Entry, now: float) -> None:
         """Take a task's share back."""
         del self.running[entry.key]
-        for name, amount in entry.shape:
-            self.free[name] += amount
+        self.slot.give(entry.shape)
         if not self.running:
             self.idle_since = now
 
-    def slot(self, kept_for: Digest | None = None) -> Slot:
-        """The alloc as a turn sees it."""
-        return Slot(self.key, self.capacity, self.free, kept_for=kept_for, is_stale=self.is_stale)
+    def could_take(self, shape: Shape) -> bool:
+        """Tell whether a task would fit if nothing else ran here."""
+        return fits(self.slot.capacity, shape)
 
     def check(self) -> None:
         """Assert that what is free and what runs are all there is."""
@@ -73,11 +68,17 @@ class AllocState:
         for entry in self.running.values():
             for name, amount in entry.shape:
                 used[name] = used.get(name, 0) + amount
-        for name in {*self.capacity, *used}:
-            free = self.free.get(name, 0)
+        slot = self.slot
+        for name in {*slot.capacity, *used}:
+            free = slot.free.get(name, 0)
             assert free >= 0, f"alloc {self.key} is over-committed in {name}"
-            assert free + used.get(name, 0) == self.capacity.get(name, 0), f"alloc {self.key} leaks {name}"
+            assert free + used.get(name, 0) == slot.capacity.get(name, 0), f"alloc {self.key} leaks {name}"
         assert self.phase is not Phase.PENDING or not self.running
+
+
+def _empty_slot(key: int, resources: Resources) -> Slot:
+    capacity = capacity_of(resources)
+    return Slot(key, capacity, capacity)
 
 
 class Allocs:
@@ -121,9 +122,31 @@ class Allocs:
 
     def takes_some_day(self, shape: Shape) -> bool:
         """Tell whether a task would fit one that is in use, if it were empty."""
-        return any(fits(alloc.capacity, shape) for alloc in self.of(Phase.LIVE))
+        return any(alloc.could_take(shape) for alloc in self.of(Phase.LIVE))
 
     def roomiest(self, shape: Shape) -> AllocState | None:
         """The one in use with most free of those that could take a task if they were empty."""
-        able = [alloc for alloc in self.of(Phase.LIVE) if fits(alloc.capacity, shape)]
-        return max(able, key=lambda alloc: (size_of(alloc.free), -alloc.key), default=None)
+        able = [alloc for alloc in self.of(Phase.LIVE) if alloc.could_take(shape)]
+        return max(able, key=lambda alloc: (alloc.slot.size, -alloc.key), default=None)
+
+
+class Running:
+    """A task on an alloc. ``is_wanted`` is false when it was cancelled."""
+
+    __slots__ = ("alloc", "entry", "is_ending", "is_staged", "is_wanted")
+
+    def __init__(self, entry: Entry, alloc: AllocState) -> None:
+        self.entry = entry
+        self.alloc = alloc
+        self.is_staged = False
+        self.is_wanted = True
+        self.is_ending = False
+
+
+class Counts(NamedTuple):
+    """Tasks by what they do, and allocs by phase."""
+
+    waiting: int
+    staging: int
+    running: int
+    allocs: dict[Phase, int]

@@ -8,13 +8,12 @@ ended. Source: sched/scheduler.go, (*Scheduler).Do; what differs is told in `doc
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple, assert_never
+from typing import assert_never
 
 from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ReflowError
 from reflow.core.resources import Requirements, Resources
-from reflow.sched.allocs import Allocs, AllocState, Phase
-from reflow.sched.amounts import fits
+from reflow.sched.allocs import Allocs, AllocState, Counts, Phase, Running
 from reflow.sched.event import (
     Allocate,
     AllocFailed,
@@ -38,34 +37,12 @@ from reflow.sched.event import (
 from reflow.sched.policy import Policy
 from reflow.sched.queue import Entry
 from reflow.sched.requirements import Runs, allocatable, requirements
-from reflow.sched.turn import Turn
+from reflow.sched.turn import Memory, Turn
 from reflow.sched.waiting import Waiting
 
 
-class _Running:
-    """A task on an alloc. ``is_wanted`` is false when it was cancelled."""
-
-    __slots__ = ("alloc", "entry", "is_ending", "is_staged", "is_wanted")
-
-    def __init__(self, entry: Entry, alloc: AllocState) -> None:
-        self.entry = entry
-        self.alloc = alloc
-        self.is_staged = False
-        self.is_wanted = True
-        self.is_ending = False
-
-
-class Counts(NamedTuple):
-    """Tasks by what they do, and allocs by phase."""
-
-    waiting: int
-    staging: int
-    running: int
-    allocs: dict[Phase, int]
-
-
 class Machine:
-    """Tasks and allocs. ``can_allocate`` says whether an alloc can ever have some resources: a pure function."""
+    """Tasks and allocs. ``can_allocate``, a pure function, says whether any alloc can have some resources."""
 
     def __init__(
         self,
@@ -77,9 +54,10 @@ class Machine:
         self._now = float("-inf")
         self._waiting = Waiting(self._policy)
         self._queue = self._waiting.queue
-        self._running: dict[Digest, _Running] = {}
+        self._running: dict[Digest, Running] = {}
         self._allocs = Allocs()
-        self._kept: tuple[Digest, int] | None = None
+        self._memory = Memory()
+        self._kept: AllocState | None = None
         self._failures = 0
         self._ask_at = float("-inf")
         self._asks = False
@@ -156,6 +134,7 @@ class Machine:
         assert alloc.phase is Phase.PENDING, f"alloc {key} is ready twice"
         self._asks = True
         if alloc.becomes_live(resources, self._now):
+            self._memory.grown.add(key)
             self._failures = 0
             self._ask_at = self._now
             return
@@ -182,7 +161,7 @@ class Machine:
         self._ask_at = self._now
         pending = self._allocs.of(Phase.PENDING)
         for entry in list(self._queue):
-            is_expected = any(fits(alloc.capacity, entry.shape) for alloc in pending)
+            is_expected = any(alloc.could_take(entry.shape) for alloc in pending)
             if not is_expected and not self._allocs.takes_some_day(entry.shape):
                 self._drop(entry.key, ReflowError(Kind.OTHER, "task", entry.key.short, cause=error))
 
@@ -201,6 +180,7 @@ class Machine:
         entry, alloc = running.entry, running.alloc
         assert entry.attempt == event.attempt, f"attempt {event.attempt} of {event.task.short} ends twice"
         alloc.unassign(entry, self._now)
+        self._memory.grown.add(alloc.key)
         self._asks = True
         if event.ending is Ending.DONE:
             alloc.strikes = 0
@@ -253,7 +233,7 @@ class Machine:
     def _report(self, task: Digest, error: ReflowError | None) -> None:
         self._commands.append(Report(task, error))
 
-    def _end(self, running: _Running) -> None:
+    def _end(self, running: Running) -> None:
         if not running.is_ending:
             running.is_ending = True
             self._commands.append(Cancel(running.entry.key, running.entry.attempt))
@@ -279,50 +259,42 @@ class Machine:
 
     def _assign(self) -> None:
         if not self._queue:
-            self._kept = None
+            self._keep(None)
             return
-        kept_task, kept_alloc = self._kept or (None, None)
-        slots = [
-            alloc.slot(kept_task if alloc.key == kept_alloc else None)
-            for alloc in self._allocs.of(Phase.LIVE)
-        ]
-        turn = Turn(self._queue, slots, self._now, self._policy)
+        slots = [alloc.slot for alloc in self._allocs.of(Phase.LIVE)]
+        turn = Turn(self._queue, slots, self._now, self._policy, self._memory)
         turn.run()
         for entry, slot in turn.matches:
             alloc = self._allocs[slot.key]
             self._waiting.left(entry)
             alloc.assign(entry)
-            self._running[entry.key] = _Running(entry, alloc)
+            self._running[entry.key] = Running(entry, alloc)
             self._commands.append(Start(entry.key, entry.attempt, slot.key))
         self._keep(turn.hungry)
 
     def _keep(self, hungry: Entry | None) -> None:
         """Keep an alloc for a task that has waited too long, one at a time."""
-        if hungry is None:
-            self._kept = None
-            return
-        if self._kept is not None and self._kept[0] == hungry.key and self._is_live(self._kept[1]):
-            return
-        alloc = self._allocs.roomiest(hungry.shape)
-        self._kept = None if alloc is None else (hungry.key, alloc.key)
-
-    def _is_live(self, key: int) -> bool:
-        alloc = self._allocs.get(key)
-        return alloc is not None and alloc.phase is Phase.LIVE
-
-    def _is_kept(self, alloc: AllocState) -> bool:
-        return self._kept is not None and self._kept[1] == alloc.key
+        kept = self._kept
+        if kept is not None:
+            is_live = kept.phase is Phase.LIVE
+            if hungry is not None and is_live and kept.slot.kept_for == hungry.key:
+                return
+            kept.slot.kept_for = None
+            self._memory.grown.add(kept.key)
+        self._kept = None if hungry is None else self._allocs.roomiest(hungry.shape)
+        if self._kept is not None and hungry is not None:
+            self._kept.slot.kept_for = hungry.key
 
     def _idle_limit_s(self, alloc: AllocState) -> float:
         """How long an alloc may be idle: not long, while others wait that it is no good for."""
         is_useless = bool(self._queue) and not any(
-            fits(alloc.capacity, bucket.shape) for bucket in self._queue.buckets()
+            alloc.could_take(bucket.shape) for bucket in self._queue.buckets()
         )
         return self._policy.squeeze_s if is_useless else self._policy.idle_s
 
     def _idle(self) -> list[AllocState]:
         return [
-            alloc for alloc in self._allocs.of(Phase.LIVE) if not alloc.running and not self._is_kept(alloc)
+            alloc for alloc in self._allocs.of(Phase.LIVE) if not alloc.running and alloc is not self._kept
         ]
 
     def _shed_idle(self) -> None:
@@ -356,14 +328,14 @@ class Machine:
         """Ask for one alloc, if there are tasks that those asked for already will not take."""
         pending = self._allocs.of(Phase.PENDING)
         for alloc in pending:
-            if not alloc.is_stale and alloc.asked_at + self._policy.stale_s <= self._now:
-                alloc.is_stale = self._asks = True
+            if not alloc.slot.is_stale and alloc.asked_at + self._policy.stale_s <= self._now:
+                alloc.slot.is_stale = self._asks = True
         if not self._queue or len(pending) >= self._policy.max_pending or self._ask_at > self._now:
             return
         if pending and not self._asks:
             return
         self._asks = False
-        promises = Turn(self._queue, [alloc.slot() for alloc in pending], self._now, self._policy)
+        promises = Turn(self._queue, [alloc.slot.copy() for alloc in pending], self._now, self._policy)
         promises.promise()
         runs = [(bucket.shape, len(bucket.entries)) for bucket in self._queue.buckets()]
         promises.put_back()
@@ -386,7 +358,7 @@ class Machine:
 
     def _times(self) -> Iterator[float]:
         policy = self._policy
-        yield from self._waiting.times()
+        yield from self._waiting.times(self._now)
         for alloc in self._idle():
             yield alloc.idle_since + policy.idle_s
             yield alloc.idle_since + policy.squeeze_s

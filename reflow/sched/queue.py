@@ -35,19 +35,15 @@ class Entry:
 
 
 class Bucket:
-    """Tasks of one priority and shape, in order of arrival. There is one at least."""
+    """Tasks of one priority and shape, in order of arrival: one at least; ``first`` leaves next."""
 
-    __slots__ = ("entries", "rank", "shape")
+    __slots__ = ("entries", "first", "rank", "shape")
 
-    def __init__(self, rank: Rank) -> None:
-        self.rank = rank
-        self.shape = rank[2]
+    def __init__(self, entry: Entry) -> None:
+        self.rank = entry.rank
+        self.shape = entry.shape
+        self.first = entry
         self.entries: OrderedDict[Digest, Entry] = OrderedDict()
-
-    @property
-    def first(self) -> Entry:
-        """The one that leaves next."""
-        return next(iter(self.entries.values()))
 
 
 class TaskQueue:
@@ -72,11 +68,12 @@ class TaskQueue:
         """Add a task behind those that are like it, or before them."""
         bucket = self._buckets.get(entry.rank)
         if bucket is None:
-            bucket = self._buckets[entry.rank] = Bucket(entry.rank)
+            bucket = self._buckets[entry.rank] = Bucket(entry)
             insort(self._ranks, entry.rank)
         bucket.entries[entry.key] = entry
         if first:
             bucket.entries.move_to_end(entry.key, last=False)
+            bucket.first = entry
         self._length += 1
 
     def remove(self, entry: Entry) -> None:
@@ -86,6 +83,8 @@ class TaskQueue:
         if not bucket.entries:
             del self._buckets[entry.rank]
             del self._ranks[bisect_left(self._ranks, entry.rank)]
+        elif bucket.first is entry:
+            bucket.first = next(iter(bucket.entries.values()))
         self._length -= 1
 
     def buckets(self) -> list[Bucket]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 
 from reflow.core.resources import Requirements, Resources
 from reflow.sched.amounts import Shape, fits, resources_of, size_of
 
-MANY = 2000
+MANY = 1000
 """Up to so many tasks are packed one by one; beyond, bins that are filled alike are counted at once."""
 
 Runs = Sequence[tuple[Shape, int]]
@@ -30,7 +31,10 @@ def requirements(runs: Runs) -> Requirements:
 
 class _Packing:
     def __init__(self, runs: Runs) -> None:
-        ordered = sorted(runs, key=lambda run: -size_of(dict(run[0])))
+        merged: Counter[Shape] = Counter()
+        for shape, count in runs:
+            merged[shape] += count
+        ordered = sorted(merged.items(), key=lambda run: -size_of(dict(run[0])))
         self._shapes = [shape for shape, _ in ordered]
         self._counts = [count for _, count in ordered]
         self._left = sum(self._counts)

@@ -18,31 +18,48 @@ from reflow.sched.queue import Bucket, Entry, TaskQueue
 
 
 class Slot:
-    """An alloc as a turn sees it: what it has, what is free of it, and the task it is kept for, if any."""
+    """What an alloc has, what is free of it, and the task it is kept for, if any.
+
+    One that was asked for only is stale when that is long ago.
+    """
 
     __slots__ = ("capacity", "free", "is_stale", "kept_for", "key", "size")
 
-    def __init__(
-        self,
-        key: int,
-        capacity: Mapping[str, int],
-        free: Mapping[str, int],
-        *,
-        kept_for: Digest | None = None,
-        is_stale: bool = False,
-    ) -> None:
+    def __init__(self, key: int, capacity: Mapping[str, int], free: Mapping[str, int]) -> None:
         self.key = key
         self.capacity = capacity
         self.free = dict(free)
         self.size = size_of(self.free)
-        self.kept_for = kept_for
-        self.is_stale = is_stale
+        self.kept_for: Digest | None = None
+        self.is_stale = False
+
+    def copy(self) -> Slot:
+        """One to try things with."""
+        slot = Slot(self.key, self.capacity, self.free)
+        slot.is_stale = self.is_stale
+        return slot
 
     def take(self, shape: Shape) -> None:
         """Give away what a task wants."""
         for name, amount in shape:
             self.free[name] -= amount
         self.size = size_of(self.free)
+
+    def give(self, shape: Shape) -> None:
+        """Take back what a task had."""
+        for name, amount in shape:
+            self.free[name] += amount
+        self.size = size_of(self.free)
+
+
+class Memory:
+    """What one turn leaves for the next: shapes that found no room, and allocs that gained some since."""
+
+    __slots__ = ("full", "grown")
+
+    def __init__(self) -> None:
+        self.full: set[Shape] = set()
+        self.grown: set[int] = set()
 
 
 class Match(NamedTuple):
@@ -59,22 +76,32 @@ class Turn:
     empty.
     """
 
-    def __init__(self, queue: TaskQueue, slots: Sequence[Slot], now: float, policy: Policy) -> None:
+    def __init__(
+        self,
+        queue: TaskQueue,
+        slots: Sequence[Slot],
+        now: float,
+        policy: Policy,
+        memory: Memory | None = None,
+    ) -> None:
         self.matches: list[Match] = []
         self.hungry: Entry | None = None
         self._queue = queue
         self._slots = slots
         self._now = now
         self._policy = policy
+        self._memory = memory or Memory()
+        self._grown = [slot for slot in slots if slot.key in self._memory.grown]
 
     def run(self) -> None:
         """Place what can be placed."""
         if self._slots:
             self._place_old()
             self._place_in_order()
+        self._memory.grown.clear()
 
     def promise(self) -> None:
-        """Place tasks onto allocs that were only asked for, then put them back: those left are in the queue.
+        """Place tasks onto allocs that were asked for only: those left in the queue need others.
 
         A stale request is for the largest task alone that it is good for.
         """
@@ -125,19 +152,23 @@ class Turn:
 
     def _place_in_order(self) -> None:
         pass_s = self._policy.pass_s
-        open_slots = sorted(
-            [slot for slot in self._slots if slot.kept_for is None], key=lambda slot: (slot.size, slot.key)
-        )
-        number, is_held_up = 0, False
+        open_slots: list[Slot] | None = None
+        number = 0
         for bucket in self._queue.buckets():
             while bucket.entries and bucket.first.since + pass_s <= self._now:
                 slot = self._smallest(bucket.first)
                 if slot is None:
                     break
                 self._place(bucket.first, slot)
-            if bucket.entries and bucket.first.since + pass_s > self._now and not is_held_up:
+            if bucket.entries and bucket.first.since + pass_s > self._now:
+                if open_slots is None:
+                    open_slots = self._open_slots()
                 number = self._fill(bucket, open_slots, number)
-                is_held_up = number == len(open_slots)
+
+    def _open_slots(self) -> list[Slot]:
+        """Those that are not kept for anybody, the smallest first."""
+        slots = [slot for slot in self._slots if slot.kept_for is None]
+        return sorted(slots, key=lambda slot: (slot.size, slot.key))
 
     def _fill(self, bucket: Bucket, slots: Sequence[Slot], number: int) -> int:
         """Place a bucket's tasks from slot ``number`` on; the slot that took the last one, or their number.
@@ -154,11 +185,16 @@ class Turn:
     def _smallest(self, entry: Entry) -> Slot | None:
         """The smallest alloc with room for a task; one that is kept for it goes before all others."""
         best: Slot | None = None
-        for slot in self._slots:
+        full = self._memory.full
+        for slot in self._grown if entry.shape in full else self._slots:
             if slot.kept_for not in (None, entry.key) or not fits(slot.free, entry.shape):
                 continue
             if slot.kept_for is not None:
                 return slot
             if best is None or (slot.size, slot.key) < (best.size, best.key):
                 best = slot
+        if best is None:
+            full.add(entry.shape)
+        else:
+            full.discard(entry.shape)
         return best

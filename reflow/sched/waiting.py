@@ -79,16 +79,20 @@ class Waiting:
                 self.queue.push(entry, first=True)
         return len(self.queue) > before
 
-    def times(self) -> Iterator[float]:
-        """When something of this changes by itself."""
+    def times(self, now: float) -> Iterator[float]:
+        """When something of this changes by itself; some of it may be past."""
+        policy = self._policy
         if self._arrivals:
             yield self._arrivals_due()
         if self._delayed:
             yield self._delayed[0][0]
         for bucket in self.queue.buckets():
-            yield bucket.first.since + self._policy.pass_s
-            yield bucket.first.since + self._policy.patience_s
-            yield bucket.first.queued_at + self._policy.starve_s
+            first = bucket.first
+            time = first.since + policy.pass_s
+            if time <= now:
+                time = first.since + policy.patience_s
+            yield time
+            yield first.queued_at + policy.starve_s
 
     def _arrivals_due(self) -> float:
         return min(

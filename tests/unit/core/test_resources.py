@@ -13,7 +13,7 @@ GIB = 2**30
         (Resources(mem=GIB, cpu=1), "{mem:1.0GiB cpu:1 disk:0B}"),
         (Resources(mem=900 * GIB, cpu=2, disk=10**13), "{mem:900.0GiB cpu:2 disk:9.1TiB}"),
         (Resources(cpu=0.5, intel_avx=2, gpu=0), "{mem:0B cpu:0.5 disk:0B intel_avx:2}"),
-        (Resources(gpu=1), "{gpu:1}"),
+        (Resources(gpu=1), "{ gpu:1}"),
     ],
 )
 def test_text(resources: Resources, text: str) -> None:
@@ -58,7 +58,18 @@ def test_durations(seconds: float, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(1, "1"), (0.5, "0.5"), (1e21, "1e+21"), (1e20, "1" + "0" * 20), (1e-5, "1e-05")]
+    ("value", "text"),
+    [
+        (1, "1"),
+        (0.5, "0.5"),
+        (999999, "999999"),
+        (1e6, "1e+06"),
+        (123456789, "1.23456789e+08"),
+        (1e21, "1e+21"),
+        (1e-4, "0.0001"),
+        (1.5e-5, "1.5e-05"),
+        (-2500000.5, "-2.5000005e+06"),
+    ],
 )
 def test_general_numbers(value: float, text: str) -> None:
     assert format_general(value) == text

@@ -105,9 +105,9 @@ def test_what_a_pattern_does_not_match(pattern: Pattern, type: Type, left: str) 
     ],
 )
 def test_what_two_patterns_both_match(type: Type, one: Pattern, two: Pattern, both: str | None) -> None:
-    found = intersection(space_of(one), space_of(two))
+    found = intersection(space_of(one), space_of(two), Effort())
     assert (None if found is NOTHING else space_text(found, type)) == both
-    assert intersection(space_of(two), space_of(one)) == found
+    assert intersection(space_of(two), space_of(one), Effort()) == found
 
 
 def test_longer_lists_count_as_handled_by_an_element_before_a_tail() -> None:

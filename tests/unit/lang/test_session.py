@@ -90,9 +90,24 @@ def test_a_source_that_is_too_large_is_refused_by_its_size(here: Path) -> None:
         Session().open("big.rf")
 
 
-def test_an_endless_source_is_refused() -> None:
-    with pytest.raises(ReflowError, match="the limit is"):
-        Session().open("/dev/zero")
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_is_no_regular_file_is_refused_without_waiting_for_it(here: Path, kind: str) -> None:
+    if kind == "pipe":
+        os.mkfifo("odd.rf")
+    else:
+        os.symlink("/dev/zero", "odd.rf")
+    with pytest.raises(ReflowError, match=r"^module odd\.rf is no regular file$"):
+        Session().open("odd.rf")
+
+
+def test_modules_with_errors_that_make_each_other_twice_are_not_checked_for_ever(here: Path) -> None:
+    Path("m0.rf").write_text("val X = absent\n")
+    for number in range(1, 40):
+        below = f'make("./m{number - 1}.rf")'
+        Path(f"m{number}.rf").write_text(f"val a = {below}\nval b = {below}\nval X = (a.X, b.X)\n")
+    with pytest.raises(SourceError, match="failed to open module") as caught:
+        Session().open("m39.rf")
+    assert len(caught.value.render()) < 1_000_000
 
 
 def test_modules_that_make_each_other_are_an_error(here: Path) -> None:

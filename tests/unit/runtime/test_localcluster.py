@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reflow.core.digest import Digest
-from reflow.runtime.localcluster import _exec_dir, _explain_directory, process_key
+from reflow.runtime.localcluster import exec_dir, _explain_directory, process_key
 
 if TYPE_CHECKING:
     import pytest
@@ -23,7 +23,7 @@ def test_a_named_directory_is_used_by_one_hidden_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REFLOW_HOME", str(tmp_path / "home"))
-    assert _exec_dir(str(tmp_path / "home/local")) == str(tmp_path / "home/local")
-    assert _exec_dir(str(tmp_path / "scratch")) == str(tmp_path / "scratch/.reflow")
+    assert exec_dir(str(tmp_path / "home/local")) == str(tmp_path / "home/local")
+    assert exec_dir(str(tmp_path / "scratch")) == str(tmp_path / "scratch/.reflow")
     _explain_directory(str(tmp_path / "scratch/.reflow"))
     assert sorted(os.listdir(tmp_path / "scratch")) == [".reflow", "reflow-localdir.txt"]

@@ -74,6 +74,7 @@ class World:
         self.used: dict[int, Resources] = {}
         self.running: dict[Digest, tuple[int, int]] = {}
         self.done: set[Digest] = set()
+        self.finished: dict[Digest, float] = {}
         self.seen: Counter[str] = Counter()
         self.largest_fleet = 0
         self.check_every = 1
@@ -162,6 +163,7 @@ class World:
             case Report(task, error):
                 assert task not in self.running, "reported while it runs"
                 self.ended.setdefault(task, []).append(error)
+                self.finished[task] = self.now
 
     def _allocate(self, alloc: int, requirements: Requirements) -> None:
         self.asked[alloc] = requirements

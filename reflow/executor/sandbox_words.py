@@ -1,0 +1,105 @@
+"""The command line of bubblewrap: what a sandbox looks like from inside.
+
+It is what a container of the Docker daemon shows: the same user, the host's network, ``/arg``, ``/return`` and
+``/tmp``, a ``/dev`` and ``/proc`` of its own, a bash that is process 1 and has the same capabilities.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+SHM_BYTES = 64 << 20
+
+# What the Docker daemon leaves to root.
+_CAPABILITIES = (
+    *("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP", "SETFCAP"),
+    *("NET_BIND_SERVICE", "NET_RAW", "SYS_CHROOT", "MKNOD", "AUDIT_WRITE"),
+)
+_ISOLATION = (
+    *("--json-status-fd", "%d", "--die-with-parent", "--new-session"),
+    *("--unshare-pid", "--as-pid-1", "--unshare-ipc"),
+)
+_DEVICES = (
+    *("--proc", "/proc", "--dev", "/dev", "--mqueue", "/dev/mqueue"),
+    *("--perms", "1777", "--size", str(SHM_BYTES), "--tmpfs", "/dev/shm"),
+    *("--ro-bind-try", "/sys", "/sys"),
+)
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class Bound(NamedTuple):
+    """A file or directory of this machine and where the command sees it."""
+
+    source: str
+    target: str
+    is_read_only: bool = False
+
+
+class User(NamedTuple):
+    """Who a command runs as, and whether that takes a user namespace."""
+
+    uid: int
+    gid: int
+    needs_namespace: bool
+
+
+def sandbox_words(
+    root: Sequence[str],
+    user: User,
+    bounds: Iterable[Bound],
+    working_dir: str,
+    command: Sequence[str],
+) -> list[str]:
+    """The words of a command line, without the program; ``%d`` stands for the status descriptor.
+
+    ``root`` has the words that make the root file system.
+    """
+    words = [*_ISOLATION]
+    if user.needs_namespace:
+        words += ["--unshare-user", "--uid", str(user.uid), "--gid", str(user.gid)]
+    words += [*root, *_DEVICES]
+    for bound in bounds:
+        words += ["--ro-bind" if bound.is_read_only else "--bind", bound.source, bound.target]
+    if user.uid == 0:
+        words += ["--cap-drop", "ALL"]
+        for name in _CAPABILITIES:
+            words += ["--cap-add", f"CAP_{name}"]
+    return [*words, "--chdir", working_dir, "--", *command]
+
+
+def overlay_root(point: str) -> list[str]:
+    """A root file system that is mounted at ``point``."""
+    return ["--bind", point, "/"]
+
+
+def read_only_root(root: str, etc: str) -> list[str]:
+    """A root file system of directories that cannot be written to, but for /var/tmp and /run.
+
+    ``root`` is the image's, ``etc`` stands for its /etc.
+    """
+    words: list[str] = []
+    with os.scandir(root) as entries:
+        for entry in sorted(entries, key=lambda each: each.name):
+            target = f"/{entry.name}"
+            if target in ("/arg", "/dev", "/etc", "/proc", "/return", "/run", "/sys", "/tmp"):
+                continue
+            if entry.is_symlink():
+                words += ["--symlink", os.readlink(entry.path), target]
+            else:
+                words += ["--ro-bind", entry.path, target]
+    words += ["--ro-bind", etc, "/etc", "--tmpfs", "/run"]
+    if os.path.isdir(f"{root}/var/tmp"):
+        words += ["--perms", "1777", "--tmpfs", "/var/tmp"]
+    return words
+
+
+def environment(image: Iterable[str], ours: Iterable[tuple[str, str]]) -> dict[bytes, bytes]:
+    """What the daemon would set, what the image sets (``NAME=value``), and what we set."""
+    values = {"PATH": _PATH, "HOSTNAME": os.uname().nodename}
+    for text in image:
+        name, _, value = text.partition("=")
+        values[name] = value
+    values.update(ours)
+    return {os.fsencode(name): os.fsencode(value) for name, value in values.items()}
