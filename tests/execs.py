@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from reflow.repository.inputs import LocalInputs
 from reflow.repository.localstate import local_state
 
 OUT = OutputArg(0)
+
+IMAGES = Path(tempfile.gettempdir()) / f"reflow-test-images-{os.getuid()}"
+"""Images that sandboxes of tests share: unpacking one takes seconds."""
 
 
 class Ground:
@@ -37,6 +41,12 @@ class Ground:
             from reflow.executor.docker import DockerExecutor
 
             return DockerExecutor(self.localdir, self.repository, self.inputs, **options)
+        if self.name == "sandbox":
+            from reflow.executor.sandbox import SandboxExecutor
+            from reflow.imagestore.store import ImageStore
+
+            options.setdefault("images", ImageStore(str(IMAGES)))
+            return SandboxExecutor(self.localdir, self.repository, self.inputs, **options)
         from reflow.executor.process import ProcessExecutor
 
         return ProcessExecutor(self.localdir, self.repository, self.inputs, **options)

@@ -7,14 +7,14 @@ Implementations: `sqlite`, `memory`.
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from reflow.core.digest import Digest, DigestPrefix
 from reflow.core.errors import ReflowError
 
-__all__ = ["Assoc", "AssocEntry", "Key", "Kind"]
+__all__ = ["Assoc", "AssocEntry", "Collectable", "Key", "Kind"]
 
 
 class Kind(enum.IntEnum):
@@ -74,4 +74,17 @@ class Assoc(Protocol):
 
     async def close(self) -> None:
         """Make everything durable and let go of resources."""
+        ...
+
+
+@runtime_checkable
+class Collectable(Protocol):
+    """An index whose old entries can be removed while others use it.
+
+    An entry that was looked up is not removed under the one who did: he has refreshed its time of access
+    before he was given its value, unless that was of the last day anyway.
+    """
+
+    async def delete_unused(self, entries: Sequence[AssocEntry]) -> int:
+        """Remove entries that were not used since they were scanned; how many were removed."""
         ...

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from reflow.assoc import Assoc, AssocEntry, Key, Kind
+from reflow.assoc import Assoc, AssocEntry, Collectable, Key, Kind
 from reflow.core.digest import Digest, DigestPrefix
 from reflow.core.errors import Kind as ErrorKind
 from reflow.core.errors import ReflowError
@@ -57,6 +57,13 @@ class MemoryAssoc:
         for row in list(self._rows.values()):
             yield row
 
+    async def delete_unused(self, entries: Sequence[AssocEntry]) -> int:
+        """Remove entries that were not used since they were scanned; how many were removed."""
+        unused = [entry.key for entry in entries if self._rows.get(entry.key) == entry]
+        for key in unused:
+            del self._rows[key]
+        return len(unused)
+
     async def count(self) -> int:
         """Number of rows."""
         return len(self._rows)
@@ -67,3 +74,4 @@ class MemoryAssoc:
 
 if TYPE_CHECKING:
     _: type[Assoc] = MemoryAssoc
+    _collectable: type[Collectable] = MemoryAssoc

@@ -1,7 +1,8 @@
 """The assoc in an SQLite file: the cache index of this machine.
 
-One row per key, with a column per kind. Times of access are written at most once a day per key, together
-with the next entry or at the end: looking up must not write.
+One row per key, with a column per kind. Times of access are written at most once a day per key, before the
+value is handed out: whoever collects garbage meanwhile sees that it is used. Otherwise looking up does not
+write.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from reflow.assoc import Assoc, AssocEntry, Key, Kind
+from reflow.assoc import Assoc, AssocEntry, Collectable, Key, Kind
 from reflow.core.digest import Digest, DigestPrefix
 from reflow.core.errors import Kind as ErrorKind
 from reflow.core.errors import ReflowError
@@ -63,6 +65,7 @@ class SqliteAssoc:
         rows = await self._rows(list({digest for _, digest in keys}))
         oldest_s = int(time.time()) - ACCESS_INTERVAL_S
         found: dict[Key, Digest | ReflowError] = {}
+        stale: set[bytes] = set()
         for key in keys:
             row = rows.get(key[1])
             if row is None:
@@ -71,9 +74,28 @@ class SqliteAssoc:
             if value is None:
                 continue
             found[key] = Digest(value) if len(value) == 32 else _broken(key, value)
-            if row[3] < oldest_s:
-                self._accessed.add(key[1])
-        return found
+            if row[3] < oldest_s and key[1] not in self._accessed:
+                stale.add(key[1])
+        if not stale:
+            return found
+        gone = await self._refresh(stale)
+        return {key: value for key, value in found.items() if key[1] not in gone} if gone else found
+
+    async def _refresh(self, keys: set[bytes]) -> set[bytes]:
+        """Write that rows are used; return the keys of those that have gone meanwhile."""
+        now_s = int(time.time())
+
+        def work(connection: sqlite3.Connection) -> set[bytes]:
+            if _refresh(connection, keys, now_s) == len(keys):
+                return set()
+            query = "SELECT 1 FROM assoc WHERE key = ?"
+            return {key for key in keys if connection.execute(query, (key,)).fetchone() is None}
+
+        try:
+            return await self._database.perform(self._database.transact(work))
+        except ReflowError:
+            self._accessed |= keys  # it may be possible later, and only collecting garbage looks at it
+            return set()
 
     async def _rows(self, digests: list[Digest]) -> dict[bytes, _Row]:
         rows: dict[bytes, _Row] = {}
@@ -126,6 +148,15 @@ class SqliteAssoc:
         if not count:
             raise ReflowError(ErrorKind.NOT_EXIST, "assoc.delete", cause=f"key {key} not found")
 
+    async def delete_unused(self, entries: Sequence[AssocEntry]) -> int:
+        """Remove entries that were not used since they were scanned; how many were removed."""
+        count = 0
+        for start in range(0, len(entries), _CHUNK):
+            rows = [(entry.key, entry.last_access_s) for entry in entries[start : start + _CHUNK]]
+            count += await self._database.perform(self._database.transact(partial(_delete_unused, rows)))
+            await asyncio.sleep(0)
+        return count
+
     async def scan(self) -> AsyncIterator[AssocEntry]:
         """Every row, by key; rows that come or go meanwhile may be missed."""
         last = b""
@@ -168,9 +199,15 @@ def _join_labels(old: str, new: str) -> str:
     return "\n".join(sorted({*old.split("\n"), *new.split("\n")} - {""}))
 
 
-def _refresh(connection: sqlite3.Connection, keys: Iterable[bytes], now_s: int) -> None:
+def _refresh(connection: sqlite3.Connection, keys: Iterable[bytes], now_s: int) -> int:
+    """Set the time of access; how many of the keys there are."""
     statement = "UPDATE assoc SET last_access_s = ?, access_count = access_count + 1 WHERE key = ?"
-    connection.executemany(statement, [(now_s, key) for key in keys])
+    return connection.executemany(statement, [(now_s, key) for key in keys]).rowcount
+
+
+def _delete_unused(rows: Sequence[tuple[bytes, int]], connection: sqlite3.Connection) -> int:
+    statement = "DELETE FROM assoc WHERE key = ? AND last_access_s = ?"
+    return connection.executemany(statement, rows).rowcount
 
 
 def _broken(key: Key, value: bytes) -> ReflowError:
@@ -195,3 +232,4 @@ def _nothing(connection: sqlite3.Connection) -> None:
 
 if TYPE_CHECKING:
     _: type[Assoc] = SqliteAssoc
+    _collectable: type[Collectable] = SqliteAssoc

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
-from reflow.cli.command import Arguments, Command, UsageError, flag_set
+from reflow.cli.command import Arguments, Command, Fatal, UsageError, flag_set
 from reflow.cli.commands import COMMANDS, load_command
 from reflow.cli.globalflag import OVERRIDE_KEYS, global_flags
 from reflow.cli.interrupt import CLEANING_UP, Interrupts
@@ -29,6 +29,13 @@ _EXIT_BROKEN_PIPE = 141
 
 class OutputClosedError(Exception):
     """Nobody reads stdout any more."""
+
+
+def _output_error(error: OSError) -> Exception:
+    """What ends a command whose output cannot be written; without a reader it ends quietly."""
+    if isinstance(error, BrokenPipeError):
+        return OutputClosedError()
+    return Fatal(f"reflow: stdout cannot be written: {(error.strerror or str(error)).lower()}")
 
 
 class App:
@@ -73,15 +80,15 @@ class App:
         """Write bytes to stdout."""
         try:
             sys.stdout.buffer.write(data)
-        except BrokenPipeError:
-            raise OutputClosedError from None
+        except OSError as err:
+            raise _output_error(err) from None
 
     def flush(self) -> None:
         """Hand over what was written to stdout."""
         try:
             sys.stdout.flush()
-        except BrokenPipeError:
-            raise OutputClosedError from None
+        except OSError as err:
+            raise _output_error(err) from None
 
     def write_error(self, text: str) -> None:
         """Write whole lines to stderr."""

@@ -30,13 +30,17 @@ class Fatal(Exception):  # noqa: N818  (the end of a command; the text is all th
 
 
 class Arguments:
-    """A command line that was read: values of flags by name, and the words that follow them."""
+    """A command line that was read: values of flags by name, and the words that follow them.
 
-    __slots__ = ("flags", "words")
+    ``given`` has the names of the flags that were mentioned.
+    """
 
-    def __init__(self, flags: dict[str, Any], words: list[str]) -> None:
+    __slots__ = ("flags", "given", "words")
+
+    def __init__(self, flags: dict[str, Any], words: list[str], given: frozenset[str] = frozenset()) -> None:
         self.flags = flags
         self.words = words
+        self.given = given
 
     def __getitem__(self, name: str) -> Any:
         return self.flags[name]
@@ -88,7 +92,8 @@ class Command:
         rest = flags.parse(words)
         if not values["help"]:
             self._count(rest)
-        return Arguments(values, rest)
+        given = frozenset([name for name, flag in flags.flags.items() if flag.is_set])
+        return Arguments(values, rest, given)
 
     def _count(self, words: Sequence[str]) -> None:
         if len(words) < self.min_words:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from reflow.cli.app import App
-from reflow.cli.outcome import error_object, print_object
+from reflow.cli.outcome import error_object, print_object, rendered
 from reflow.cli.reasontext import headline, reason_lines, summary_lines
 from reflow.cli.running import check_supported
 from reflow.flow.node import Exec
@@ -52,7 +52,7 @@ def dry_run(
     lines = run.with_reasons(outcome, lambda reasons: _lines(reasons, outcome))
     app.write("".join([f"{line}\n" for line in lines]))
     if outcome.error is not None:
-        app.log.error(str(outcome.error))
+        app.log.error(rendered(outcome.error))
     return exit_status(outcome.error)
 
 

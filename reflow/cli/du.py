@@ -28,6 +28,7 @@ def run(app: App, arguments: Arguments) -> int:
         ("record of runs", config.taskdb_file),
         ("files of runs", runs_dir()),
         ("execs", config.local_dir),
+        ("images", os.path.join(home(), "images")),
         ("all else", home()),
     ]
     total, lines = 0, []

@@ -18,6 +18,13 @@ EXIT_FAILED, EXIT_USAGE = 1, 2
 
 def explain(error: Exception) -> tuple[str, int]:
     """The text for people, without a final newline, and the exit status."""
+    try:
+        return _explain(error)
+    except MemoryError:
+        return "reflow: out of memory", EXIT_FAILED
+
+
+def _explain(error: Exception) -> tuple[str, int]:
     if isinstance(error, ExceptionGroup):
         return explain(error.exceptions[0])
     if isinstance(error, Fatal):

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 _DETAILS = """\
 Kill ends what runs on this machine:
 
-	a run      by its id: as Ctrl-C does it, so nothing of it stays, and what it finished is cached; of a
-	           run that is part of a batch the execs are ended, and the other runs go on
-	an exec    or task, by its id or name (ALLOC/ID): its processes get SIGTERM, and SIGKILL a second
-	           later; a container is killed. Its run goes on as after any exec that fails
-	an alloc   by the name that "reflow list" shows: all runs that have execs in that directory
+	ID	of a run: it ends as by Ctrl-C; nothing of it stays, and what it finished is cached. Of a run
+		that is part of a batch the execs are ended, and the other runs go on
+	ID	of an exec or task, or its name ALLOC/ID: its processes get SIGTERM, and SIGKILL a second
+		later; a container is killed. Its run goes on as after any exec that fails
+	ALLOC/	as "reflow list" shows it: all runs that have execs in that directory
 
 Names that stand for nothing that runs are told, and the exit status is then 1."""
 

@@ -159,7 +159,8 @@ def _named(word: str, name: Name, live: list[LiveRun]) -> list[_Entry]:
             if is_meant and (name.kind is not NameKind.EXEC or digits.startswith(str(name.id))):
                 found.append(entry)
     if not found:
-        raise Fatal(f"{word}: resource does not exist: nothing of that name runs here")
+        only = "can only list allocs and execs, and " if name.kind is NameKind.ID else ""
+        raise Fatal(f"{word}: {only}resource does not exist: nothing of that name runs here")
     return found
 
 

@@ -118,7 +118,7 @@ def failure_text(outcome: RunOutcome) -> str:
     error = outcome.error
     assert error is not None
     cause = _program_error(error)
-    lines = [_rendered(error, cause)]
+    lines = [rendered(error)]
     failures = _own_failures(outcome)
     if cause is None and failures:
         lines += _exec_lines(failures[0])
@@ -126,9 +126,9 @@ def failure_text(outcome: RunOutcome) -> str:
     return "\n".join(lines)
 
 
-def _rendered(error: BaseException, cause: ProgramError | None) -> str:
+def rendered(error: BaseException) -> str:
     """The chain of errors; the caret lines of the program's own error follow it."""
-    text = str(error)
+    text, cause = str(error), _program_error(error)
     render = getattr(cause, "render", None)
     if render is None:
         return text

@@ -25,7 +25,7 @@ def summary_lines(reasons: Reasons, entries: Sequence[Entry], *, is_full: bool) 
     groups: dict[tuple[str, str], list[Reason]] = {}
     examined = entries if is_full else entries[:_EXAMINED]
     for entry in examined:
-        reason = reasons.reason(entry)
+        reason = reasons.reason(entry, is_exact=False)
         name = reason.node.ident or reason.node.parts.op
         groups.setdefault((name, headline(reason)), []).append(reason)
     width = max([len(name) for name, _ in groups], default=0)
@@ -69,8 +69,8 @@ def reason_lines(reasons: Reasons, entry: Entry, *, verb: str = "was executed") 
     if reason.earlier is not None:
         yield f"  {_earlier_text(reasons, reason.earlier)}"
     elif reason.nearest is not None:
-        began = ctime_text(datetime.fromtimestamp(reason.nearest.first_us / 1e6, UTC))
-        yield f"  the nearest earlier one is {reason.nearest.label}, first met {began}:"
+        nearest = reason.nearest
+        yield f"  the nearest earlier one is {nearest.label}, first met {_clock(nearest.first_us)}:"
         for change in reason.changes:
             yield from _change_lines(reasons, reason, change)
     elif entry.verdict in (Verdict.NOT_FOUND, Verdict.CACHE_OFF):

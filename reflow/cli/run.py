@@ -27,7 +27,8 @@ files of the result to a place of your choice. -n executes nothing, and tells wh
 why; "reflow why" tells it of a run that was made.
 
 A run has an id. Its files are in the directory runs of ~/.reflow (or $REFLOW_HOME): ID.runlog has all
-messages, ID.json its state, ID.gv the graph that was evaluated. "reflow info ID", "reflow logs ID" and
+messages, ID.json its state, ID.gv the graph that was evaluated (and ID.svg, drawn by Graphviz if it is
+installed, of small graphs or with -dotgraph). "reflow info ID", "reflow logs ID" and
 "reflow ps -i" look at a run and its execs, while it runs and afterwards.
 
 The first Ctrl-C ends what runs and leaves in good order, a second one at once. The exit status is
@@ -49,7 +50,12 @@ _FLAGS: list[FlagSpec] = [
     ),
     ("backgroundtimeout", "duration", "10m0s", "how long to wait for cache writes at the end"),
     ("dir", "string", "", "older name of -localdir; wins when both are given"),
-    ("dotgraph", "bool", "true", "write the evaluation graph beside the run's log"),
+    (
+        "dotgraph",
+        "bool",
+        "true",
+        "write the evaluation graph beside the run's log; when given, also draw it if Graphviz is installed",
+    ),
     ("eval", "string", "topdown", "evaluation strategy: topdown or bottomup"),
     (
         "executor",
@@ -156,6 +162,7 @@ def make_request(arguments: Arguments) -> RunRequest:
     request.keep_going = arguments["keep-going"]
     request.checks_inputs = arguments["postusechecksum"]
     request.writes_graph = arguments["dotgraph"]
+    request.draws_graph = arguments["dotgraph"] and "dotgraph" in arguments.given
     request.traces_flow = arguments["traceflow"]
     request.predicts = arguments["pred"]
     request.background_timeout_s = arguments["backgroundtimeout"]

@@ -1,7 +1,8 @@
 """The display of what is going on, below the ordinary output on stderr.
 
-On a terminal an area of a few lines is drawn anew, at most ten times a second; elsewhere the same text is
-appended at most once a minute. Source: grailbio/base/status, Reporter.
+On a terminal an area of a few lines is drawn anew, at most ten times a second, with bars for what is copied
+and in colors unless NO_COLOR is set; elsewhere the same text is appended, plain, at most once a minute.
+Source: grailbio/base/status, Reporter.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import threading
 import time
 from typing import TextIO
 
-from reflow.core.units import format_duration
+from reflow.core.units import format_duration, format_size
 from reflow.runtime.status import Group, Row, Status
 
 _REDRAW_S = 0.1
@@ -21,32 +22,51 @@ _DUMP_S = 60.0
 _CLEAR_LINE = "\x1b[1A\x1b[2K"
 _MIN_TITLE = 10
 _FALLBACK = (80, 20)
+_BAR = 20
+_BOLD, _DIM, _RED, _PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[0m"
 
 
 class _Merged:
     """Rows of equal title and text, shown as one."""
 
-    __slots__ = ("count", "newest", "oldest", "title", "value")
+    __slots__ = ("count", "is_ended", "is_failed", "mem", "newest", "oldest", "title", "value")
 
     def __init__(self, row: Row, age: float) -> None:
         self.title = row.title
-        self.value = row.value
+        self.value = row.value if row.share is None else f"{_bar(row.share)} {row.value}"
         self.count = 1
+        self.mem = row.gauges.get("mem", 0.0)
         self.newest = self.oldest = age
+        self.is_ended = row.ended is not None
+        self.is_failed = row.is_failed
 
-    def add(self, age: float) -> None:
+    def add(self, row: Row, age: float) -> None:
         self.count += 1
+        self.mem += row.gauges.get("mem", 0.0)
         self.newest = min(self.newest, age)
         self.oldest = max(self.oldest, age)
 
     @property
     def cells(self) -> tuple[str, str, str]:
-        """Title, value, elapsed time."""
+        """Title, value, elapsed time and what is used."""
         title = f"{self.title}[{self.count}]:" if self.count > 1 else f"{self.title}:"
         age = format_duration(self.newest)
         if self.oldest - self.newest > 60:
             age = f"{age}-{format_duration(self.oldest)}"
+        if self.mem:
+            age = f"{age} {format_size(self.mem)}"
         return title, self.value, age
+
+    def colored(self, line: str) -> str:
+        """The line in the color that says how it is with the rows."""
+        if self.is_failed:
+            return f"{_RED}{line}{_PLAIN}"
+        return f"{_DIM}{line}{_PLAIN}" if self.is_ended else line
+
+
+def _bar(share: float) -> str:
+    full = round(share * _BAR)
+    return f"[{'#' * full}{'.' * (_BAR - full)}] {share:4.0%}"
 
 
 def _merge(rows: list[Row], now: float) -> list[_Merged]:
@@ -57,29 +77,38 @@ def _merge(rows: list[Row], now: float) -> list[_Merged]:
         if known is None:
             merged[row.title, row.value] = _Merged(row, age)
         else:
-            known.add(age)
+            known.add(row, age)
     return list(merged.values())
 
 
-def render(status: Status, now: float, size: tuple[int, int] | None) -> list[str]:
+def render(
+    status: Status, now: float, size: tuple[int, int] | None, *, is_colored: bool = False
+) -> list[str]:
     """Lines of the display; ``size`` is columns and lines, or None for no limits (and all groups)."""
     blocks: list[tuple[str, list[_Merged]]] = []
     for group in list(status.groups):
         group.prune(now)
         rows = _merge(list(group.rows), now)
-        if group.value or rows or size is None:
-            blocks.append((_heading(group), rows))
+        heading = _heading(group)
+        if heading or rows or size is None:
+            blocks.append((f"{group.title}: {heading}", rows))
     if size is not None:
         _drop_oldest(blocks, size[1] - 1)
     lines: list[str] = []
     for heading, rows in blocks:
-        lines.append(heading if size is None else heading[: size[0] - 1])
-        lines += _table([row.cells for row in rows], None if size is None else size[0] - 1)
+        head = heading if size is None else heading[: size[0] - 1]
+        lines.append(f"{_BOLD}{head}{_PLAIN}" if is_colored else head)
+        table = _table([row.cells for row in rows], None if size is None else size[0] - 1)
+        if is_colored:
+            table = [row.colored(line) for row, line in zip(rows, table, strict=True)]
+        lines += table
     return lines
 
 
 def _heading(group: Group) -> str:
-    return f"{group.title}: {group.value}"
+    """What is beside a group's title: as of now, where that can be told."""
+    ask = group.ask
+    return group.value if ask is None else ask()
 
 
 def _drop_oldest(blocks: list[tuple[str, list[_Merged]]], height: int) -> None:
@@ -117,6 +146,7 @@ class Display:
         self.status = status
         self._stream = stream
         self._is_terminal = _is_terminal(stream)
+        self._is_colored = not os.environ.get("NO_COLOR")
         self._lock = threading.Lock()
         self._drawn = 0
         self._thread: threading.Thread | None = None
@@ -170,7 +200,7 @@ class Display:
                     self._put("\n".join(lines) + "\n")
 
     def _draw(self) -> None:
-        lines = render(self.status, time.monotonic(), self._size())
+        lines = render(self.status, time.monotonic(), self._size(), is_colored=self._is_colored)
         self._put("".join([line + "\n" for line in lines]))
         self._drawn = len(lines)
 

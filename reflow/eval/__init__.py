@@ -11,7 +11,7 @@ evaluation is told (`EvalConfig`) and what it tells (`Report`).
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -39,6 +39,7 @@ __all__ = [
     "KeyNamespace",
     "Outcome",
     "Report",
+    "SpanTaker",
 ]
 
 
@@ -59,6 +60,11 @@ ImageResolver = Callable[[str], Awaitable[str | None]]
 
 KeyNamespace = Callable[[Digest], Digest]
 """Cache key -> the key under which it is stored; the identity for docker and sandbox."""
+
+
+SpanTaker = Callable[[str, str, Digest, float, Mapping[str, str]], None]
+"""Told of a piece of work that ends now: category, name, what it belongs to, when it began (seconds since
+1970), and notes."""
 
 
 class ExecState(enum.Enum):
@@ -149,6 +155,7 @@ class EvalConfig:
     the world is still so. None is the policy *never*. ``hash_files`` hashes local files that a
     continuation brought up (and makes them known to whoever looks for inputs); None hashes in a thread.
     With ``is_dry`` nothing is executed and nothing is written: what would be fails with WouldRunError.
+    ``span`` is told of look-ups and writes of the cache.
     """
 
     scheduler: Scheduler
@@ -166,3 +173,4 @@ class EvalConfig:
     current_assertions: AssertionSource | None = None
     hash_files: Callable[[Sequence[LocalFile]], Awaitable[None]] | None = None
     is_dry: bool = False
+    span: SpanTaker | None = None

@@ -8,6 +8,7 @@ version are preferred on any key to those of the first on all.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from copy import copy
@@ -20,8 +21,9 @@ from reflow.core.errors import ReflowError, kind_of
 from reflow.core.fileset import File, Fileset
 from reflow.core.filesetcodec import decode_fileset, encode_fileset
 from reflow.core.units import format_size
-from reflow.eval import KeyNamespace
+from reflow.eval import KeyNamespace, SpanTaker
 from reflow.eval.explain import NOT_FOUND, Miss, Verdict
+from reflow.flow.digest import digest
 from reflow.flow.node import Flow
 from reflow.repository import Repository
 
@@ -157,20 +159,20 @@ class CacheReader:
     ) -> None:
         """Add the filesets of candidates; None for those that cannot be had."""
         wanted = {(each.kind, each.object) for each in candidates} - decoded.keys()
-        objects = await self._objects({digest for _, digest in wanted})
-        for number, (kind, digest) in enumerate(wanted):
+        objects = await self._objects({name for _, name in wanted})
+        for number, (kind, name) in enumerate(wanted):
             if number % BREATH == BREATH - 1:
                 await asyncio.sleep(0)
-            data = objects.get(digest)
+            data = objects.get(name)
             fileset = None
             if isinstance(data, bytes):
                 try:
                     fileset = decode_fileset(data, kind)
                 except ReflowError as err:
-                    self._complain(f"unmarshal {digest}: {err}")
+                    self._complain(f"unmarshal {name}: {err}")
             elif data is not None and kind_of(data) is not ErrorKind.NOT_EXIST:
-                self._complain(f"unmarshal {digest}: {data}")
-            decoded[kind, digest] = fileset
+                self._complain(f"unmarshal {name}: {data}")
+            decoded[kind, name] = fileset
 
     async def _objects(self, digests: Collection[Digest]) -> dict[Digest, bytes | ReflowError]:
         if not digests:
@@ -234,25 +236,36 @@ class CacheReader:
 
 
 class _Write(NamedTuple):
-    """Keys to be set to a fileset; ``object`` is its digest when it is stored already."""
+    """Keys to be set to a node's fileset; ``object`` is its digest when it is stored already."""
 
-    name: str
+    node: Flow
     keys: Sequence[Digest]
     fileset: Fileset
     object: Digest | None
+
+    @property
+    def name(self) -> str:
+        """How messages name it."""
+        return self.node.ident or self.node.op
 
 
 class CacheWriter:
     """Writes finished results. What is added stays queued until it is written or has failed."""
 
     def __init__(
-        self, assoc: Assoc, repository: Repository, namespace: KeyNamespace | None, log: Log
+        self,
+        assoc: Assoc,
+        repository: Repository,
+        namespace: KeyNamespace | None,
+        log: Log,
+        span: SpanTaker | None = None,
     ) -> None:
         self.failures: list[str] = []
         self._assoc = assoc
         self._repository = repository
         self._namespace = namespace
         self._log = log
+        self._span = span
         self._queue: deque[_Write] = deque()
         self._wake = asyncio.Event()
         self._is_stopping = False
@@ -260,7 +273,7 @@ class CacheWriter:
     def add(self, node: Flow, keys: Sequence[Digest], fileset: Fileset, object: Digest | None = None) -> None:
         """Have a result written soon."""
         stored = keys if self._namespace is None else [self._namespace(key) for key in keys]
-        self._queue.append(_Write(node.ident or node.op, stored, fileset, object))
+        self._queue.append(_Write(node, stored, fileset, object))
         self._wake.set()
 
     @property
@@ -289,6 +302,7 @@ class CacheWriter:
 
     async def _write_batch(self) -> None:
         batch = [self._queue[number] for number in range(min(WRITE_BATCH, len(self._queue)))]
+        began_s = time.time()
         try:
             await self._write([write for write in batch if write.object is None])
             repairs = {
@@ -303,18 +317,21 @@ class CacheWriter:
             names = ", ".join([write.name for write in batch[:3]]) + (", …" if len(batch) > 3 else "")
             self._fail(f"cache write {names}: {err}")
         # Only now: a batch that is interrupted is written again by `drain`.
-        for _ in batch:
+        for write in batch:
             self._queue.popleft()
+            if self._span is not None:
+                name = digest(write.node)
+                self._span("Cache", f"cache write {name.short}", name, began_s, {})
 
     async def _write(self, batch: Sequence[_Write]) -> None:
         writes, objects = await self._encode(await self._complete(batch))
         if not writes:
             return
-        digests = await self._repository.put_bytes_many(objects)
+        names = await self._repository.put_bytes_many(objects)
         entries: dict[Key, Digest] = {}
-        for write, digest in zip(writes, digests, strict=True):
+        for write, name in zip(writes, names, strict=True):
             for key in write.keys:
-                entries[Kind.FILESET_V2, key] = digest
+                entries[Kind.FILESET_V2, key] = name
         await self._assoc.put_many(entries)
 
     async def _complete(self, batch: Sequence[_Write]) -> list[_Write]:

@@ -2,7 +2,7 @@
 
 Nodes are named by the first 8 digits of their digests; ``dynamic`` edges were found when a continuation
 had run. The file is written at the end of every run, so that it must cost microseconds a node: names are
-the 4 bytes that the digits stand for, an edge is the 8 bytes of both its ends, and each label is made once.
+the 4 bytes that the digits stand for, and each label is made once.
 Source: flow/dot.go, and the layout of the gonum library that writes it.
 """
 
@@ -20,6 +20,8 @@ from reflow.flow.node import EXTERNAL, Extern, Flow, Intern, K
 _URL_BYTES = 64
 _MARK = "ExecDepIncorrectCacheKeyBug"
 _NAME_BYTES = 4
+_EXTERNAL = frozenset(EXTERNAL)
+_LOCATED = frozenset({Intern, Extern})
 
 _EXTERNAL_TEXT = " [\nfillcolor=green\nstyle=filled\n];"
 _MARKED_TEXT = f" [\n{_MARK.lower()}=true\nfillcolor=red\nstyle=filled\n];"
@@ -38,71 +40,53 @@ def dot_text(run_id: Digest, root: Flow, continued: Mapping[Flow, Flow]) -> str:
 
 
 class _Graph:
-    """``nodes``: name -> the first node of that name. ``edges``: both names -> whether it is dynamic."""
+    """``nodes``: name -> the first node of that name. ``edges``: name -> names below -> whether dynamic."""
 
     def __init__(self, root: Flow, continued: Mapping[Flow, Flow]) -> None:
         self.nodes: dict[bytes, Flow] = {}
-        self.edges: dict[bytes, bool] = {}
+        self.edges: dict[bytes, dict[bytes, bool]] = {}
         self._continued = continued
         self._names: dict[Flow, bytes] = {}
         self._tails: dict[tuple[str, str], str] = {}
+        self._labels: dict[bytes, str] = {}
         self._collect(root)
         self._affected = self._find_affected()
-        self._labels: dict[bytes, str] = {}
 
     def _collect(self, root: Flow) -> None:
         """Edges to dependencies, then those of what nodes became; nodes in the order they are met."""
-        order, continued = {root: None}, self._continued
+        continued = self._continued
         queue = [root]
+        self._names[root] = _name(root)
         for node in queue:
-            self._add(node, node.deps, order, queue, is_dynamic=False)
+            if node.deps:
+                self._add(node, node.deps, queue, is_dynamic=False)
         known = len(queue)
         for number, node in enumerate(queue):
             if number >= known:
-                self._add(node, node.deps, order, queue, is_dynamic=True)
+                self._add(node, node.deps, queue, is_dynamic=True)
             step = continued.get(node)
             while step is not None:
                 if step.deps:
-                    self._add(node, step.deps, order, queue, is_dynamic=True)
+                    self._add(node, step.deps, queue, is_dynamic=True)
                 step = continued.get(step)
 
-    def _add(
-        self,
-        node: Flow,
-        deps: Iterable[Flow],
-        order: dict[Flow, None],
-        queue: list[Flow],
-        *,
-        is_dynamic: bool,
-    ) -> None:
+    def _add(self, node: Flow, deps: Iterable[Flow], queue: list[Flow], *, is_dynamic: bool) -> None:
         names, nodes, edges = self._names, self.nodes, self.edges
-        above = names.get(node)
-        if above is None:
-            above = self._name(node)
+        above = names[node]
+        out = edges.get(above)
         for dep in deps:
-            if dep not in order:
-                order[dep] = None
-                queue.append(dep)
             below = names.get(dep)
             if below is None:
-                below = self._name(dep)
+                below = names[dep] = _name(dep)
+                queue.append(dep)
             if not above or not below or above == below:
                 continue
-            if above not in nodes:
-                nodes[above] = node
-            if below not in nodes:
-                nodes[below] = dep
-            if above + below not in edges and below + above not in edges:
-                edges[above + below] = is_dynamic
-
-    def _name(self, node: Flow) -> bytes:
-        """The first bytes of the digest; none when a file is unreadable that belongs to it."""
-        try:
-            name = digest(node)[:_NAME_BYTES]
-        except ReflowError:
-            name = b""
-        self._names[node] = name
-        return name
+            if out is None:
+                out = edges[above] = {}
+                nodes.setdefault(above, node)
+            nodes.setdefault(below, dep)
+            if below not in out and (below not in edges or above not in edges[below]):
+                out[below] = is_dynamic
 
     def _steps(self, node: Flow) -> Iterator[Flow]:
         """The node, and what it became one after the other."""
@@ -113,16 +97,18 @@ class _Graph:
 
     def _find_affected(self) -> set[bytes]:
         """Nodes that are marked, or that depend on one that is."""
+        if not any([isinstance(each, K) and each.affected for each in (*self._names, *self._continued)]):
+            return set()
         marked = [
             name
             for name, node in self.nodes.items()
-            if (isinstance(node, K) or node in self._continued)
-            and any(isinstance(step, K) and step.affected for step in self._steps(node))
+            if any(isinstance(step, K) and step.affected for step in self._steps(node))
         ]
         affected = set(marked)
         above: defaultdict[bytes, list[bytes]] = defaultdict(list)
-        for edge in self.edges if marked else ():
-            above[edge[_NAME_BYTES:]].append(edge[:_NAME_BYTES])
+        for name, out in self.edges.items():
+            for below in out:
+                above[below].append(name)
         while marked:
             fresh = [parent for parent in above[marked.pop()] if parent not in affected]
             affected.update(fresh)
@@ -131,28 +117,24 @@ class _Graph:
 
     def node_lines(self) -> Iterator[str]:
         """The line or lines that define each node, in the order of the names; `edge_lines` comes after."""
-        nodes, labels, affected = self.nodes, self._labels, self._affected
+        nodes, labels, affected, continued = self.nodes, self._labels, self._affected, self._continued
         for name in sorted(nodes):
-            final = self._final(nodes[name])
+            final = nodes[name]
+            step = continued.get(final)
+            while step is not None:
+                final, step = step, continued.get(step)
             label = labels[name] = self._label(name, final)
-            if not isinstance(final, EXTERNAL):
+            if final.__class__ not in _EXTERNAL:
                 yield label + ";"
             else:
                 yield label + (_MARKED_TEXT if name in affected else _EXTERNAL_TEXT)
-
-    def _final(self, node: Flow) -> Flow:
-        continued = self._continued
-        step = continued.get(node)
-        while step is not None:
-            node, step = step, continued.get(step)
-        return node
 
     def _label(self, name: bytes, final: Flow) -> str:
         key = (final.op, final.ident)
         tail = self._tails.get(key)
         if tail is None:
             tail = self._tails[key] = _quoted(f"-{final.op}-{final.ident}")[1:]
-        if name not in self._affected and not isinstance(final, Intern | Extern):
+        if final.__class__ not in _LOCATED and name not in self._affected:
             return f'"{name.hex()}{tail}'
         more = f"-{_cut(final.url)}" if isinstance(final, Intern | Extern) else ""
         more += f"-{_MARK}" if name in self._affected else ""
@@ -161,9 +143,19 @@ class _Graph:
     def edge_lines(self) -> Iterator[str]:
         """The line or lines that define each edge, in the order of the names."""
         labels, edges = self._labels, self.edges
-        for edge in sorted(edges):
-            tail = _DYNAMIC_TEXT if edges[edge] else _STATIC_TEXT
-            yield f"{labels[edge[:_NAME_BYTES]]} -> {labels[edge[_NAME_BYTES:]]}{tail}"
+        for name, label in labels.items():
+            out = edges.get(name)
+            if out:
+                for below in sorted(out) if len(out) > 1 else out:
+                    yield f"{label} -> {labels[below]}{_DYNAMIC_TEXT if out[below] else _STATIC_TEXT}"
+
+
+def _name(node: Flow) -> bytes:
+    """The first bytes of the digest; none when a file is unreadable that belongs to it."""
+    try:
+        return digest(node)[:_NAME_BYTES]
+    except ReflowError:
+        return b""
 
 
 def _quoted(text: str) -> str:

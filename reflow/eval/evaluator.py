@@ -41,6 +41,11 @@ STORE_BATCH = 500
 HOLD_S = 0.1
 """How long submissions wait for look-ups and local work, so that the scheduler sees the widest set."""
 
+LOOK_UP_ID = Digest.of_text("batch cache lookup")
+"""What the spans of all look-ups belong to."""
+
+_NOTED = 50
+
 MAX_SUBMITTED = 1024
 """Tasks that the scheduler is given at a time; enough to choose from, and the rest costs no memory."""
 
@@ -86,7 +91,7 @@ class Evaluator:
             self._log,
             recompute_empty=config.recompute_empty,
         )
-        writer = CacheWriter(config.assoc, config.repository, config.key_namespace, self._log)
+        writer = CacheWriter(config.assoc, config.repository, config.key_namespace, self._log, config.span)
         return (
             reader if CacheMode.READ in config.cache else None,
             writer if CacheMode.WRITE in config.cache and not config.is_dry else None,
@@ -365,6 +370,7 @@ class Evaluator:
 
     async def _look_up(self, batch: Sequence[tuple[Cell, bool]]) -> None:
         """Look cells up; an exec that is missed under the keys known at once may have one more."""
+        began_s = time.time()
         queries = [self._query(cell, missed_name) for cell, missed_name in batch]
         missed = await self._find([cell for cell, _ in batch], queries)
         again = await self._with_image_keys(missed)
@@ -374,6 +380,10 @@ class Evaluator:
                 self._work.missed(cell)
         for cell, _ in await self._find([cell for cell, _ in again], [query for _, query in again]):
             self._work.missed(cell)
+        if self._config.span is not None:
+            names = [digest(cell.node).short for cell, _ in batch]
+            notes = {"FlowID": ",".join(names[:_NOTED]) + (",…" if len(names) > _NOTED else "")}
+            self._config.span("Cache", f"batch cache lookup ({len(batch)})", LOOK_UP_ID, began_s, notes)
 
     async def _with_image_keys(self, missed: Sequence[tuple[Cell, Query]]) -> list[tuple[Cell, Query]]:
         """Those that have another key now that the registry was asked for their images."""

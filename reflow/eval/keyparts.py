@@ -244,7 +244,11 @@ def distance(now: KeyParts, then: KeyParts) -> tuple[int, int]:
 
 def _common_length(one: str, other: str) -> int:
     """How many characters two texts have in common at their beginning."""
-    for number, (mine, theirs) in enumerate(zip(one, other, strict=False)):
-        if mine != theirs:
-            return number
-    return min(len(one), len(other))
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low

@@ -30,7 +30,9 @@ def reflink(source: str, target: str) -> bool:
     return True
 
 
-def copy_file(source: str, target: str, observe: Callable[[int], None] | None = None) -> None:
+def copy_file(
+    source: str, target: str, observe: Callable[[int], None] | None = None, mode: int = _MODE
+) -> None:
     """Make ``target``, which is not there yet, a copy of ``source``. Raises OSError.
 
     ``observe`` is told the bytes of each piece; what it raises ends the copy.
@@ -38,7 +40,7 @@ def copy_file(source: str, target: str, observe: Callable[[int], None] | None = 
     with open(source, "rb") as reader, open(target, "xb") as writer:
         size_bytes = os.fstat(reader.fileno()).st_size
         copy_contents(reader.fileno(), writer.fileno(), size_bytes, observe)
-        os.fchmod(writer.fileno(), _MODE)
+        os.fchmod(writer.fileno(), mode)
         _set_time(writer.fileno())
 
 

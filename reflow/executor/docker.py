@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ReflowError
+from reflow.core.execconfig import ExecConfig
 from reflow.core.resources import Resources
 from reflow.executor import cgroup, credentials, docker_socket, docker_stream, machine, staging
 from reflow.executor.blocking import Blocking, to_the_end
@@ -115,7 +116,7 @@ class DockerExecutor(LocalExecutor):
         config = running.config
         self._names[running.id] = await self._images.ensure(config.image, config.original_image, progress)
 
-    def _staging(self, directory: str) -> staging.Staging:
+    def _staging(self, config: ExecConfig, directory: str) -> staging.Staging:
         with contextlib.suppress(FileExistsError):
             os.mkdir(f"{directory}/arg")
         return staging.Staging(directory, "", self._locator, staging.Style.BIND)

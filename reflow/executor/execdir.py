@@ -16,6 +16,9 @@ from typing import NamedTuple
 FAILED = "failed"
 """The file that says why a directory is kept."""
 
+KILLED = "killed"
+"""The file that says that somebody wanted an exec to end before its time."""
+
 _LOCK = "lock"
 _FEW_FILES = 64
 _SKELETON = ("arg", "return", "tmp")
@@ -93,7 +96,7 @@ class ExecDir:
 
     def keep(self, reason: str, command: str) -> None:
         """Leave the directory (without its inputs) for people to look at, and let go of the lock."""
-        for name in ("arg", "upper", "work", "take"):
+        for name in ("arg", "upper", "work", "merged", "take"):
             remove_tree(f"{self.path}/{name}")
         _write_text(f"{self.path}/command", command)
         _write_text(f"{self.path}/{FAILED}", reason + "\n")

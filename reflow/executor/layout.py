@@ -105,9 +105,9 @@ class Layout:
         deleting directories can take milliseconds each.
         """
         has_room = len(self._spare) < _MAX_SPARE
-        if has_room and directory.empty(self._discard) and directory.move(self._new_name("spare")):
+        if has_room and directory.empty(self.discard) and directory.move(self.new_path("spare")):
             self._spare.append(directory)
-        elif self._discard(directory.path):
+        elif self.discard(directory.path):
             directory.release()
         else:
             directory.remove()
@@ -132,8 +132,9 @@ class Layout:
             self._own.remove()
             self._own = None
 
-    def _discard(self, path: str) -> bool:
-        trash = self._new_name("trash")
+    def discard(self, path: str) -> bool:
+        """Move a directory out of the way, to be deleted by `sweep`; False when that cannot be done."""
+        trash = self.new_path("trash")
         try:
             os.rename(path, trash)
         except OSError:
@@ -141,7 +142,8 @@ class Layout:
         self._trash.append(trash)
         return True
 
-    def _new_name(self, sort: str) -> str:
+    def new_path(self, sort: str) -> str:
+        """A path that nobody has had, for something that goes when this is closed."""
         assert self._own is not None, "not prepared"
         return f"{self._own.path}/{sort}-{next(self._numbers)}"
 

@@ -19,7 +19,7 @@ from reflow.core.resources import Resources
 from reflow.executor import machine, staging, transfer
 from reflow.executor.blocking import Blocking, to_the_end
 from reflow.executor.conclusion import SMALL_COUNT, Conclusion
-from reflow.executor.execdir import ExecDir
+from reflow.executor.execdir import KILLED, ExecDir
 from reflow.executor.layout import Layout, os_error
 from reflow.executor.localexec import LocalExec
 from reflow.executor.logfile import LogFiles
@@ -160,7 +160,7 @@ class LocalExecutor(abc.ABC):
         """Get what the exec needs besides its files."""
 
     @abc.abstractmethod
-    def _staging(self, directory: str) -> staging.Staging:
+    def _staging(self, config: ExecConfig, directory: str) -> staging.Staging:
         """What stages inputs in this executor's way."""
 
     @abc.abstractmethod
@@ -215,6 +215,8 @@ class LocalExecutor(abc.ABC):
             command = staged.command
             running.state = "created"
             ending = await self._execute(running, directory.path, staged)
+            if ending.code and os.path.exists(f"{directory.path}/{KILLED}"):
+                ending = ending._replace(is_wanted=True)
             running.ended_s = running.ended_s or time.time()
             view = partial(self._view, directory.path, staged)
             result = await self._conclusion.result(running, directory.path, staged, ending, view)
@@ -249,7 +251,7 @@ class LocalExecutor(abc.ABC):
             if is_dir:
                 os.mkdir(f"{directory}/return/{index}")
         is_small = self._same_device and staging.input_count(running.config) <= SMALL_COUNT
-        work = self._staging(directory)
+        work = self._staging(running.config, directory)
         if is_small:
             return work.perform(running.config)
         if progress is not None:

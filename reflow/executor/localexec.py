@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
@@ -84,6 +84,11 @@ class LocalExec:
     def is_running_command(self) -> bool:
         """Whether its command runs now."""
         return self.state == "running" and self.config.type == "exec"
+
+    @property
+    def gauges(self) -> Mapping[str, float]:
+        """What it uses now; changes while it runs."""
+        return self.stats.gauges
 
     async def wait(self) -> None:
         """Return when it has ended. Raises for trouble of the machinery."""

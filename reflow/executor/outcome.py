@@ -29,11 +29,15 @@ _MAX_HINT_CHARS = 400
 
 
 class Ending(NamedTuple):
-    """How a command ended: exit code (128 + n for signal n), who killed it for memory, its killing signal."""
+    """How a command ended: exit code (128 + n for signal n), who killed it for memory, its killing signal.
+
+    ``is_wanted``: somebody asked for its end (``reflow kill``).
+    """
 
     code: int
     oom: str = ""
     signal: int = 0
+    is_wanted: bool = False
 
 
 class LogSigns(NamedTuple):
@@ -55,6 +59,8 @@ def failure(id: Digest, ending: Ending, logs: Mapping[str, str], machinery: str)
     if code == TEMPORARY_EXIT_CODE:
         text = f"exec returned exit code {code} (considered temporary)"
         return ReflowError(Kind.TEMPORARY, "exec", id, cause=text)
+    if ending.is_wanted:
+        return ReflowError(Kind.DOCKER_EXEC, "exec", id, cause="killed by reflow kill")
     if ending.oom:
         return ReflowError(Kind.OOM, "exec", id, cause=f"killed by OOM killer ({ending.oom})")
     signs = read_signs(logs)

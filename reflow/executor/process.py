@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ReflowError
+from reflow.core.execconfig import ExecConfig
 from reflow.core.resources import Resources
 from reflow.executor import credentials, machine, proctree, staging
 from reflow.executor.execdir import ExecDir, is_locked
@@ -109,7 +110,7 @@ class ProcessExecutor(LocalExecutor):
     async def _prepare(self, running: LocalExec, progress: Progress | None) -> None:
         """Nothing is needed; the docker daemon's socket, for those who ask for it, is where it always is."""
 
-    def _staging(self, directory: str) -> staging.Staging:
+    def _staging(self, config: ExecConfig, directory: str) -> staging.Staging:
         return staging.Staging(directory, directory, self._locator, staging.Style.LINK)
 
     def _view(self, directory: str, staged: staging.Staged) -> tuple[View, str]:

@@ -1,21 +1,24 @@
-"""The sandbox's launcher: a small process that starts bubblewrap, over and over.
+"""The sandbox's launcher: a small process that mounts overlays and starts bubblewrap, over and over.
 
 It is run as a program of its own (``python -I -S sandbox_launcher.py …``), so it imports nothing of ours and
-little else: each exec is a fork of it, which mounts the exec's overlay in a mount namespace of its own and
-becomes bubblewrap. (A fork of a program with threads and hundreds of megabytes would be slow and unsafe; a
-shell and its mounts would cost several more programs.) Where overlays need it, it first gets a user namespace.
+little else. It has a mount namespace of its own, where only it and what it starts see the overlays; where
+mounting takes a user namespace, it has that too. (Bubblewrap itself cannot mount overlays in the versions
+that many systems have; a shell to do so would cost three more programs for each exec.)
 
-Arguments: the descriptor of a socket (SEQPACKET), the directory to mount overlays on, a directory to try
-overlays in, the program bwrap, and the ways to mount that may be tried, in order: (name, whether it needs a
-user namespace, options of the mount), marshalled, in hexadecimal digits.
+Arguments: the descriptor of a socket (SEQPACKET), a directory to try overlays in, the program bwrap, and the
+ways to mount that may be tried, in order: (name, whether it needs a user namespace, options of the mount),
+marshalled, in hexadecimal digits.
 
 It says first which of them worked: a marshalled pair, its name (empty: none) and the reasons why others did
-not. Then requests come: 4 bytes, a number, with four descriptors: the job, and what will be stdout, stderr and
-the status of bubblewrap. A job is a marshalled tuple: directory, lower layers (none: no overlay), argv,
-environment; ``%d`` in argv is the status descriptor. It answers (number, pid, -1) once there is a process, and
-(number, pid, wait status) when it has ended; pid 0 means that there is none, with an errno. A job that fails
-before it is bubblewrap says why on its status descriptor: ``launch: `` and the reason. When the socket closes,
-all ends.
+not. Then requests come: 4 bytes, a number, with the descriptor of a job, and three that will be stdout,
+stderr and descriptor 3 of bubblewrap, if it is to be started. A job is a marshalled tuple: overlays to mount
+before, argv (empty: nothing is started) and environment, overlays to unmount at the end. An overlay to be
+mounted is (mount point, a directory with ``upper`` and ``work``, lower layers); one to be unmounted, its
+mount point.
+
+It answers (number, pid, -1) once there is a process, and (number, pid, wait status) when it has ended;
+(number, 0, 0) when there was none to start. When something fails, what was mounted is unmounted, and the
+answer is (number, 0, errno) with a text behind it. When the socket closes, all ends.
 """
 
 from __future__ import annotations
@@ -37,16 +40,19 @@ CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
 MS_REC = 0x4000
 MS_SLAVE = 1 << 19
-PR_SET_PDEATHSIG = 1
+MNT_DETACH = 2
 
 ANSWER = struct.Struct("=iii")
 REQUEST = struct.Struct("=i")
-LAUNCH_ERROR = b"launch: "
+STATUS_FD = 3
+"""The descriptor on which bubblewrap says what it does."""
 
 Way = tuple[str, bool, str]
-Job = tuple[bytes, list[bytes], list[bytes], dict[bytes, bytes]]
+Overlay = tuple[bytes, bytes, list[bytes]]
+Job = tuple[list[Overlay], list[bytes], dict[bytes, bytes], list[bytes]]
 
-_FAILED = 125
+# Python ignores some; SIGINT is ignored by us, and SIGCHLD has a handler.
+_IGNORED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGCHLD)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -68,15 +74,20 @@ def _fail(what: str) -> None:
     raise OSError(code, f"{what}: {os.strerror(code).lower()}")
 
 
-def mount_overlay(point: bytes, directory: bytes, lowers: list[bytes], options: str) -> None:
-    """Mount an overlay on ``point``: ``upper`` and ``work`` of ``directory`` over other directories."""
+def mount_overlay(overlay: Overlay, options: str) -> None:
+    """Mount an overlay."""
+    point, directory, lowers = overlay
     # Paths are given by descriptor or relative to the working directory: they may hold any character.
     os.chdir(directory)
     descriptors = [os.open(lower, os.O_PATH | os.O_DIRECTORY) for lower in lowers]
     layers = ":".join([f"/proc/self/fd/{fd}" for fd in descriptors])
-    mount(b"overlay", point, b"overlay", 0, f"lowerdir={layers},upperdir=upper,workdir=work,{options}".encode())
-    for fd in descriptors:
-        os.close(fd)
+    text = f"lowerdir={layers},upperdir=upper,workdir=work,{options}"
+    try:
+        mount(b"overlay", point, b"overlay", 0, text.encode())
+    finally:
+        os.chdir("/")
+        for fd in descriptors:
+            os.close(fd)
 
 
 def enter(needs_user_namespace: bool) -> None:
@@ -93,7 +104,7 @@ def enter(needs_user_namespace: bool) -> None:
     mount(b"none", b"/", None, MS_REC | MS_SLAVE, None)
 
 
-def try_way(way: Way, point: bytes, directory: bytes) -> str:
+def try_way(way: Way, directory: bytes) -> str:
     """Try, in a child, whether overlays can be mounted in a way; the reason why not."""
     _, needs_user_namespace, options = way
     reader, writer = os.pipe()
@@ -102,8 +113,8 @@ def try_way(way: Way, point: bytes, directory: bytes) -> str:
         try:
             enter(needs_user_namespace)
             unshare(CLONE_NEWNS)
-            mount_overlay(point, directory, [directory + b"/lower"], options)
-            os.mkdir(point + b"/written")
+            mount_overlay((directory + b"/point", directory, [directory + b"/lower"]), options)
+            os.mkdir(directory + b"/point/written")
         except OSError as err:
             os.write(writer, str(err.strerror).encode("utf-8", "surrogateescape"))
         finally:
@@ -118,22 +129,23 @@ def try_way(way: Way, point: bytes, directory: bytes) -> str:
 class Launcher:
     """Serves one executor."""
 
-    def __init__(self, socket_fd: int, point: bytes, program: bytes) -> None:
-        self._socket = _socket.socket(fileno=socket_fd)
+    def __init__(self, socket_fd: int, program: bytes) -> None:
+        self._null_fd = os.open(os.devnull, os.O_RDONLY)
+        if STATUS_FD not in (socket_fd, self._null_fd):
+            # So that no descriptor of a job gets this number.
+            os.dup2(self._null_fd, STATUS_FD, inheritable=False)
         os.set_inheritable(socket_fd, False)
-        self._pid = os.getpid()
-        self._point = point
+        self._socket = _socket.socket(fileno=socket_fd)
         self._program = program
         self._options = ""
-        self._null_fd = os.open(os.devnull, os.O_RDONLY)
-        self._numbers: dict[int, int] = {}
+        self._running: dict[int, tuple[int, list[bytes]]] = {}
 
     def choose(self, ways: list[Way], trial: bytes) -> None:
         """Take the first way to mount overlays that works, and say which."""
         reasons: list[str] = []
-        for name, needs_user_namespace, options in ways:
-            way = (name, needs_user_namespace, options)
-            reason = try_way(way, self._point, trial + b"/" + name.encode())
+        for way in ways:
+            name, needs_user_namespace, options = way
+            reason = try_way(way, trial + b"/" + name.encode())
             if not reason:
                 enter(needs_user_namespace)
                 self._options = options
@@ -158,7 +170,15 @@ class Launcher:
                     os.read(wake_reader, 4096)
                     self._reap()
                 elif not self._receive():
-                    return
+                    self.end()
+
+    def end(self) -> None:
+        """Kill all that runs, and end. Does not return."""
+        # Those that are just starting do not know yet that they are to die with us.
+        for pid in self._running:
+            with contextlib.suppress(OSError):
+                os.killpg(pid, signal.SIGKILL)
+        os._exit(0)
 
     def _receive(self) -> bool:
         fds = array.array("i")
@@ -168,80 +188,93 @@ class Launcher:
             return False
         for _, _, data in parts:
             fds.frombytes(data)
-        self._start(REQUEST.unpack(message)[0], *fds)
+        (number,) = REQUEST.unpack(message)
+        try:
+            pid = self._start(number, *fds)
+        except OSError as err:
+            text = (err.strerror or str(err)).encode("utf-8", "replace")
+            self._answer(ANSWER.pack(number, 0, err.errno or errno.EIO) + text)
+        else:
+            self._answer(ANSWER.pack(number, pid, -1 if pid else 0))
         for fd in fds:
             os.close(fd)
         return True
 
-    def _start(self, number: int, job_fd: int, stdout_fd: int, stderr_fd: int, status_fd: int) -> None:
+    def _start(self, number: int, job_fd: int, *fds: int) -> int:
+        job: Job = marshal.loads(os.pread(job_fd, os.fstat(job_fd).st_size, 0))
+        overlays, argv, environment, unmounts = job
+        mounted: list[bytes] = []
         try:
-            pid = os.fork()
-        except OSError as err:
-            self._answer(ANSWER.pack(number, 0, err.errno or errno.EAGAIN))
-            return
-        if pid == 0:
-            self._become(job_fd, stdout_fd, stderr_fd, status_fd)
-        self._numbers[pid] = number
-        self._answer(ANSWER.pack(number, pid, -1))
+            for overlay in overlays:
+                mount_overlay(overlay, self._options)
+                mounted.append(overlay[0])
+            if not argv:
+                _unmount(unmounts)
+                return 0
+            pid = self._spawn(argv, environment, *fds)
+        except OSError:
+            _unmount(mounted)
+            raise
+        self._running[pid] = (number, unmounts)
+        return pid
+
+    def _spawn(
+        self,
+        argv: list[bytes],
+        environment: dict[bytes, bytes],
+        stdout_fd: int,
+        stderr_fd: int,
+        status_fd: int,
+    ) -> int:
+        return os.posix_spawn(
+            self._program,
+            argv,
+            environment,
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, self._null_fd, 0),
+                (os.POSIX_SPAWN_DUP2, stdout_fd, 1),
+                (os.POSIX_SPAWN_DUP2, stderr_fd, 2),
+                (os.POSIX_SPAWN_DUP2, status_fd, STATUS_FD),
+            ],
+            setsid=True,
+            setsigmask=(),
+            setsigdef=_IGNORED,
+        )
 
     def _reap(self) -> None:
-        while self._numbers:
+        while self._running:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
                 return
-            self._answer(ANSWER.pack(self._numbers.pop(pid), pid, status))
+            number, unmounts = self._running.pop(pid)
+            _unmount(unmounts)
+            self._answer(ANSWER.pack(number, pid, status))
 
     def _answer(self, message: bytes) -> None:
         try:
             self._socket.send(message)
         except OSError:
-            os._exit(0)  # nobody listens any more; what runs dies with us
+            self.end()
 
-    def _become(self, job_fd: int, stdout_fd: int, stderr_fd: int, status_fd: int) -> None:
-        """Become bubblewrap. Does not return."""
-        try:
-            self._be_a_good_child()
-            job: Job = marshal.loads(os.pread(job_fd, os.fstat(job_fd).st_size, 0))
-            directory, lowers, argv, environment = job
-            if lowers:
-                unshare(CLONE_NEWNS)
-                mount_overlay(self._point, directory, lowers, self._options)
-            os.chdir("/")
-            for target, fd in enumerate((self._null_fd, stdout_fd, stderr_fd)):
-                os.dup2(fd, target)
-            os.set_inheritable(status_fd, True)
-            words = [b"%d" % status_fd if word == b"%d" else word for word in argv]
-            os.execve(self._program, words, environment)
-        except BaseException as err:  # noqa: BLE001  (this is another process: it has to end here)
-            reason = err.strerror if isinstance(err, OSError) and err.strerror else repr(err)
-            os.write(status_fd, LAUNCH_ERROR + reason.encode("utf-8", "surrogateescape"))
-        finally:
-            os._exit(_FAILED)
 
-    def _be_a_good_child(self) -> None:
-        """Die with the launcher, be the first to die when memory is short, and have ordinary signals."""
-        signal.set_wakeup_fd(-1)
-        for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD, signal.SIGINT):
-            signal.signal(number, signal.SIG_DFL)
-        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != self._pid:
-            os._exit(_FAILED)
-        os.setsid()
-        with contextlib.suppress(OSError):
-            fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
-            os.write(fd, b"1000")
-            os.close(fd)
+def _unmount(points: list[bytes]) -> None:
+    for point in points:
+        if _libc.umount2(point, 0):
+            _libc.umount2(point, MNT_DETACH)
 
 
 def prepare() -> None:
-    """What all that we start inherits: limits as high as they may be, umask, groups, no signals blocked."""
+    """What all that we start inherits: limits as high as they may be, umask, groups; it is killed first."""
     for limit in (resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC, resource.RLIMIT_MEMLOCK):
         hard = resource.getrlimit(limit)[1]
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(limit, (hard, hard))
     os.umask(0o022)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    with contextlib.suppress(OSError):
+        fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+        os.write(fd, b"1000")
+        os.close(fd)
     if os.geteuid() == 0:
         with contextlib.suppress(OSError):  # root of a user namespace may not
             os.setgroups([os.getgid()])
@@ -249,9 +282,9 @@ def prepare() -> None:
 
 def main(words: list[bytes]) -> None:
     """Serve."""
-    socket_fd, point, trial, program, ways = words
+    socket_fd, trial, program, ways = words
     prepare()
-    launcher = Launcher(int(socket_fd), point, program)
+    launcher = Launcher(int(socket_fd), program)
     launcher.choose(marshal.loads(bytes.fromhex(ways.decode())), trial)
     launcher.serve()
 

@@ -18,25 +18,24 @@ from typing import NamedTuple
 
 from reflow.core.errors import Kind, ReflowError
 from reflow.executor import sandbox_launcher
-from reflow.executor.sandbox_launcher import ANSWER, LAUNCH_ERROR, REQUEST, Job, Way
+from reflow.executor.layout import os_error
+from reflow.executor.sandbox_launcher import ANSWER, REQUEST, Job, Way
 
 _STATUS_BYTES = 1 << 16
 _START_S = 30.0
 _KILL_S = 5.0
 _KILL_PAUSE_S = 0.01
-_BWRAP_TROUBLE = "bubblewrap failed"
+
+
+class OverlayError(Exception):
+    """An overlay cannot be mounted; the text says why."""
 
 
 class Exit(NamedTuple):
-    """How a process ended. ``trouble`` says why the command was never run; empty when it was."""
+    """How a process ended, and whether it was the command that did (and not bubblewrap that failed)."""
 
     code: int
-    trouble: str = ""
-
-    @property
-    def is_launch_trouble(self) -> bool:
-        """Whether it did not even get as far as bubblewrap."""
-        return self.trouble.startswith(LAUNCH_ERROR.decode())
+    has_run: bool
 
 
 class Child:
@@ -44,6 +43,7 @@ class Child:
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
+        self.pid = 0
         self.started: asyncio.Future[int] = loop.create_future()
         self.ended: asyncio.Future[int] = loop.create_future()
         self._status_fd, self.status_writer_fd = os.pipe()
@@ -59,12 +59,8 @@ class Child:
     async def exit(self) -> Exit:
         """How it ended. Raises UNAVAILABLE when the launcher is gone."""
         status = os.waitstatus_to_exitcode(await self.ended)
-        code = 128 - status if status < 0 else status
-        rows = self._rows()
-        if any("exit-code" in row for row in rows) or status < 0:
-            return Exit(code)
-        text = self._status.decode("utf-8", "replace")
-        return Exit(code, text if text.startswith(LAUNCH_ERROR.decode()) else _BWRAP_TROUBLE)
+        has_run = status < 0 or any("exit-code" in row for row in self._rows())
+        return Exit(128 - status if status < 0 else status, has_run)
 
     async def kill(self) -> None:
         """Kill the command with all that it has started; returns when nothing of it is left."""
@@ -73,8 +69,8 @@ class Child:
             loop = asyncio.get_running_loop()
             deadline_s = loop.time() + _KILL_S
             while not self.ended.done():
-                # The first process of the namespace takes all others with it, and bubblewrap waits for it. Early
-                # on there is none, or it is not known yet.
+                # The first process of the namespace takes all others with it, and bubblewrap waits for it.
+                # Early on there is none, or it is not known yet.
                 if not self._kill_first(pid) and loop.time() > deadline_s:
                     _kill_group(pid)
                 await asyncio.wait([self.ended], timeout=_KILL_PAUSE_S)
@@ -111,10 +107,10 @@ class Child:
 class Launcher:
     """One launcher process. ``way`` is how it mounts overlays (empty: not at all), ``reasons`` why not."""
 
-    def __init__(self, program: str, point: str, trial: str, ways: Sequence[Way]) -> None:
+    def __init__(self, program: str, trial: str, ways: Sequence[Way]) -> None:
         self.way = ""
         self.reasons: list[str] = []
-        self._words = [os.path.abspath(sandbox_launcher.__file__), point, trial, program]
+        self._words = [os.path.abspath(sandbox_launcher.__file__), trial, program]
         self._ways = marshal.dumps(list(ways)).hex()
         self._socket: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -131,56 +127,76 @@ class Launcher:
     async def start(self) -> None:
         """Start it, and find out how it mounts. Raises UNAVAILABLE."""
         ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        script, *rest = self._words
-        try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", script, str(its.fileno()), *rest, self._ways],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                pass_fds=[its.fileno()],
-                start_new_session=True,
-            )
-        except OSError as err:
-            ours.close()
-            raise ReflowError(Kind.UNAVAILABLE, "sandbox", sys.executable, cause=str(err)) from err
-        finally:
-            its.close()
         ours.setblocking(False)
-        loop = asyncio.get_running_loop()
         try:
-            message = await asyncio.wait_for(loop.sock_recv(ours, 1 << 16), _START_S)
+            with its:
+                self._process = self._spawned(its.fileno())
+            loop = asyncio.get_running_loop()
+            message = await asyncio.wait_for(loop.sock_recv(ours, _STATUS_BYTES), _START_S)
+            if not message:
+                detail = f"its launcher ended: {self._last_words()}"
+                raise ReflowError(Kind.UNAVAILABLE, "sandbox", cause=detail)
         except BaseException:
             ours.close()
-            self.kill()
+            if self._process is not None:
+                self._process.kill()
             raise
-        if not message:
-            ours.close()
-            raise ReflowError(Kind.UNAVAILABLE, "sandbox", cause=f"its launcher ended: {self._last_words()}")
         self.way, self.reasons = marshal.loads(message)
         self._socket = ours
         loop.add_reader(ours, self._receive)
 
+    def _spawned(self, socket_fd: int) -> subprocess.Popen[bytes]:
+        script, *rest = self._words
+        try:
+            return subprocess.Popen(
+                [sys.executable, "-I", "-S", script, str(socket_fd), *rest, self._ways],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                pass_fds=[socket_fd],
+                start_new_session=True,
+            )
+        except OSError as err:
+            raise ReflowError(Kind.UNAVAILABLE, "sandbox", sys.executable, cause=str(err)) from err
+
     def launch(self, job: Job, stdout_fd: int, stderr_fd: int) -> Child:
         """Ask for a process. Raises UNAVAILABLE when the launcher is gone."""
-        if self._socket is None:
-            raise ReflowError(Kind.UNAVAILABLE, "sandbox", cause="its launcher has ended")
         child = Child()
-        self._count = number = self._count % 0x7FFFFFFF + 1
-        job_fd = os.memfd_create("job", os.MFD_CLOEXEC)
         try:
-            _write_all(job_fd, marshal.dumps(job))
-            # Copies, because they may have to wait.
-            fds = [os.dup(fd) for fd in (stdout_fd, stderr_fd, child.status_writer_fd)]
+            self._request(child, job, [stdout_fd, stderr_fd, child.status_writer_fd])
         except BaseException:
-            os.close(job_fd)
             child.close()
             raise
         child.handed_over()
-        self._children[number] = child
-        self._unsent.append((number, array("i", [job_fd, *fds])))
-        self._send()
         return child
+
+    async def unmount(self, points: Sequence[str]) -> None:
+        """Unmount overlays; fine when the launcher is gone, and they with it."""
+        child = Child()
+        try:
+            self._request(child, ([], [], {}, [os.fsencode(point) for point in points]), [])
+            await child.ended
+        except ReflowError:
+            return
+        finally:
+            child.close()
+
+    def _request(self, child: Child, job: Job, fds: Sequence[int]) -> None:
+        if self._socket is None:
+            raise ReflowError(Kind.UNAVAILABLE, "sandbox", cause="its launcher has ended")
+        copies = array("i")  # because they may have to wait
+        try:
+            copies.append(os.memfd_create("job", os.MFD_CLOEXEC))
+            _write_all(copies[0], marshal.dumps(job))
+            for fd in fds:
+                copies.append(os.dup(fd))
+        except OSError as err:
+            _close_all(copies)
+            raise os_error("sandbox", "launcher", err) from err
+        self._count = number = self._count % 0x7FFFFFFF + 1
+        self._children[number] = child
+        self._unsent.append((number, copies))
+        self._send()
 
     def _send(self) -> None:
         """Send what has not been sent, as far as it can be without waiting."""
@@ -212,7 +228,7 @@ class Launcher:
     def _receive(self) -> None:
         while self._socket is not None:
             try:
-                message = self._socket.recv(64)
+                message = self._socket.recv(_STATUS_BYTES)
             except BlockingIOError:
                 return
             except OSError:
@@ -220,19 +236,22 @@ class Launcher:
             if not message:
                 self._lost()
                 return
-            self._note(*ANSWER.unpack(message))
+            number, pid, status = ANSWER.unpack_from(message)
+            self._note(number, pid, status, message[ANSWER.size :].decode("utf-8", "replace"))
 
-    def _note(self, number: int, pid: int, status: int) -> None:
+    def _note(self, number: int, pid: int, status: int, text: str) -> None:
         child = self._children[number]
-        if pid == 0:
-            del self._children[number]
-            error = ReflowError(Kind.UNAVAILABLE, "sandbox", cause=f"cannot fork: {os.strerror(status).lower()}")
-            _fail(child, error)
-        elif status == -1:
+        if pid and status == -1:
+            child.pid = pid
             child.started.set_result(pid)
-        else:
-            del self._children[number]
+            return
+        del self._children[number]
+        if pid or not status:
             child.ended.set_result(status)
+        elif text.startswith("mount overlay"):
+            _fail(child, OverlayError(text))
+        else:
+            _fail(child, ReflowError(Kind.UNAVAILABLE, "sandbox", cause=text))
 
     def _lost(self) -> None:
         """The launcher is gone, and with it all that it started."""
@@ -254,16 +273,17 @@ class Launcher:
 
     def kill(self) -> None:
         """End it, and all that it has started, at once. May be called from any thread."""
-        if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+        for child in list(self._children.values()):
+            if child.pid:
+                _kill_group(child.pid)
+        with contextlib.suppress(OSError, AttributeError):
+            self._socket.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]  # it may be gone by now
 
     def close(self) -> None:
         """End it; nothing that it started may be left. Blocks for a moment."""
         if self._socket is not None:
             self._lost()
-        if self._process is not None:
-            self.kill()
+        elif self._process is not None:
             self._last_words()
 
     def _last_words(self) -> str:
@@ -279,7 +299,7 @@ class Launcher:
         return lines[-1] if lines else f"status {self._process.returncode}"
 
 
-def _fail(child: Child, error: ReflowError) -> None:
+def _fail(child: Child, error: Exception) -> None:
     for future in (child.started, child.ended):
         if not future.done():
             future.set_exception(error)
@@ -311,5 +331,3 @@ def _close_all(fds: Sequence[int]) -> None:
     for fd in fds:
         with contextlib.suppress(OSError):
             os.close(fd)
-
-

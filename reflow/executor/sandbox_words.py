@@ -1,7 +1,7 @@
 """The command line of bubblewrap: what a sandbox looks like from inside.
 
-It is what a container of the Docker daemon shows: the same user, the host's network, ``/arg``, ``/return`` and
-``/tmp``, a ``/dev`` and ``/proc`` of its own, a bash that is process 1 and has the same capabilities.
+It is what a container of the Docker daemon shows: the same user, the host's network, ``/arg``, ``/return``
+and ``/tmp``, a ``/dev`` and ``/proc`` of its own, a bash that is process 1 and has the same capabilities.
 """
 
 from __future__ import annotations
@@ -17,10 +17,7 @@ _CAPABILITIES = (
     *("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP", "SETFCAP"),
     *("NET_BIND_SERVICE", "NET_RAW", "SYS_CHROOT", "MKNOD", "AUDIT_WRITE"),
 )
-_ISOLATION = (
-    *("--json-status-fd", "%d", "--die-with-parent", "--new-session"),
-    *("--unshare-pid", "--as-pid-1", "--unshare-ipc"),
-)
+_ISOLATION = (*("--die-with-parent", "--new-session", "--unshare-pid", "--as-pid-1", "--unshare-ipc"),)
 _DEVICES = (
     *("--proc", "/proc", "--dev", "/dev", "--mqueue", "/dev/mqueue"),
     *("--perms", "1777", "--size", str(SHM_BYTES), "--tmpfs", "/dev/shm"),
@@ -51,12 +48,10 @@ def sandbox_words(
     bounds: Iterable[Bound],
     working_dir: str,
     command: Sequence[str],
+    status_fd: int,
 ) -> list[str]:
-    """The words of a command line, without the program; ``%d`` stands for the status descriptor.
-
-    ``root`` has the words that make the root file system.
-    """
-    words = [*_ISOLATION]
+    """The words of a command line, without the program; ``root`` has those that make the root file system."""
+    words = ["--json-status-fd", str(status_fd), *_ISOLATION]
     if user.needs_namespace:
         words += ["--unshare-user", "--uid", str(user.uid), "--gid", str(user.gid)]
     words += [*root, *_DEVICES]
@@ -69,7 +64,7 @@ def sandbox_words(
     return [*words, "--chdir", working_dir, "--", *command]
 
 
-def overlay_root(point: str) -> list[str]:
+def writable_root(point: str) -> list[str]:
     """A root file system that is mounted at ``point``."""
     return ["--bind", point, "/"]
 

@@ -22,9 +22,14 @@ from reflow.core.fileset import File, Fileset
 from reflow.executor.copying import copy_file, reflink
 from reflow.executor.layout import os_error
 from reflow.pool import InputLocator
+from reflow.repository.objectfile import OBJECT_MODE
 
 COPY_LIMIT_BYTES = 1 << 20
 """A user's file up to this size is copied: that costs less than a mount."""
+
+LIGHT_COUNT = 8
+LIGHT_BYTES = 512 << 10
+"""Inputs up to this number and size in all are light: copying them costs less than any other protection."""
 
 MAX_BINDS = 64
 """So many of a user's files are bound into one container; a mount costs 2 ms."""
@@ -47,12 +52,14 @@ class Staged:
     """What was staged: the command with its paths, and where the inputs came from.
 
     ``sources``: digest -> the file it was taken from. ``foreign``: path below ``arg`` (such as ``0/1/x``) ->
-    the user's own file that appears there by a link or a mount.
+    the user's own file that appears there by a link or a mount. ``upper``: where the command's changes to
+    ``arg`` go, where that is an overlay.
     """
 
     command: str = ""
     sources: dict[Digest, str] = field(default_factory=dict)
     foreign: dict[str, str] = field(default_factory=dict)
+    upper: str = ""
 
 
 def input_count(config: ExecConfig) -> int:
@@ -60,14 +67,38 @@ def input_count(config: ExecConfig) -> int:
     return sum(arg.fileset.count() for arg in config.args if isinstance(arg, InputArg))
 
 
-class Staging:
-    """Brings the inputs of an exec to ``directory``, which the command sees as ``view``. Blocks."""
+def is_light(config: ExecConfig) -> bool:
+    """Whether it costs little to copy all inputs."""
+    count = size_bytes = 0
+    for arg in config.args:
+        if isinstance(arg, InputArg):
+            count += arg.fileset.count()
+            if count > LIGHT_COUNT:
+                return False
+            size_bytes += arg.fileset.size()
+    return size_bytes <= LIGHT_BYTES
 
-    def __init__(self, directory: str, view: str, locator: InputLocator, style: Style) -> None:
+
+class Staging:
+    """Brings the inputs of an exec to ``directory``, which the command sees as ``view``. Blocks.
+
+    With ``copies_objects`` nothing is shared with the repository.
+    """
+
+    def __init__(
+        self,
+        directory: str,
+        view: str,
+        locator: InputLocator,
+        style: Style,
+        *,
+        copies_objects: bool = False,
+    ) -> None:
         self._directory = directory
         self._view = view
         self._locator = locator
         self._style = style
+        self._copies_objects = copies_objects
         self._staged = Staged()
         self._made = {directory}
         self._binds = 0
@@ -167,7 +198,10 @@ class Staging:
 
     def _object(self, source: str, target: str, digest: Digest) -> None:
         try:
-            os.link(source, target)
+            if self._copies_objects:
+                copy_file(source, target, self._observe, OBJECT_MODE)
+            else:
+                os.link(source, target)
         except FileNotFoundError as err:
             if os.path.lexists(source):
                 raise

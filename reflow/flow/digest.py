@@ -54,14 +54,12 @@ def digest(flow: Flow) -> Digest:
     stack = [flow]
     while stack:
         node = stack[-1]
-        if node._digest is not None:
-            stack.pop()
-            continue
-        waiting = [dep for dep in _inputs(node) if dep._digest is None]
-        if waiting:
-            stack.extend(waiting)
-            continue
-        node._digest = _compute(node)
+        if node._digest is None:
+            waiting = [dep for dep in _inputs(node) if dep._digest is None]
+            if waiting:
+                stack += waiting
+                continue
+            node._digest = _compute(node)
         stack.pop()
     assert flow._digest is not None
     return flow._digest

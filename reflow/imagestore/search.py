@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -96,8 +97,7 @@ class Search:
                 self._tried.append((err.kind, str(err)))
             else:
                 if image is not None:
-                    wanted = self._wanted
-                    self._shelf.index.record(self._job, image.id, wanted.names, (wanted.name.digest,))
+                    self._remember(image, self._wanted.names, self._wanted.name.digest)
                     return image
         raise self._failure()
 
@@ -118,6 +118,10 @@ class Search:
             return None
         id = self._shelf.index.id_of_name(str(self._wanted.name))
         return None if id is None else self._shelf.use(id, self._job)
+
+    def _remember(self, image: Image, names: Sequence[str], digest: str) -> None:
+        with contextlib.suppress(OSError):  # a store that we may only read costs time, nothing else
+            self._shelf.index.record(self._job, image.id, names, (digest,))
 
     def _failure(self) -> ReflowError:
         first = f"{_NOT_HERE} ({self._shelf.root})"
@@ -198,7 +202,7 @@ class Search:
         if image is None:
             what = f"pulling image {self._shown}"
             image = self._shelf.unpack_once(id, job, what, lambda work: self._pull(registry, manifest, work))
-        self._shelf.index.record(job, image.id, (), (manifest.digest,))
+        self._remember(image, (), manifest.digest)
         return image
 
     def _taken_by_id(self, id: str) -> Image | None:

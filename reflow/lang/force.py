@@ -39,7 +39,7 @@ def force(value: Value, type: Type) -> Value:
 
 
 class _Known:
-    """What containers of containers became, so that shared ones are forced once.
+    """What delayed values and containers of containers became, so that shared ones are forced once.
 
     ``forced`` goes by identity of value and type, ``leaves`` tells by a type's whether it has no containers.
     """
@@ -57,10 +57,19 @@ class _Known:
             leaf = self.leaves[id(type)] = all(part.kind in STRICT_KINDS for part in type.parts())
         return leaf
 
+    def delayed(self, value: Flow, type: Type) -> Flow:
+        """The node that forces a delayed value."""
+        key = id(value), id(type)
+        node = self.forced.get(key)
+        if node is None:
+            node = self.forced[key] = K(_ForceStep(type), (value,), FORCE_TAG)
+        assert isinstance(node, Flow)
+        return node
+
 
 def _force(value: Value, type: Type, known: _Known) -> Value:
     if isinstance(value, Flow):
-        return K(_ForceStep(type), (value,), FORCE_TAG)
+        return known.delayed(value, type)
     forcer = _FORCERS.get(type.kind)
     if forcer is None:
         return value
@@ -156,8 +165,7 @@ def _force_list(value: list[Value], type_: ListType, known: _Known) -> Value:
     if element.kind not in STRICT_KINDS:
         value = [_force(each, element, known) for each in value]
     else:
-        step = _ForceStep(element)
-        value = [K(step, (each,), FORCE_TAG) if isinstance(each, Flow) else each for each in value]
+        value = [known.delayed(each, element) if isinstance(each, Flow) else each for each in value]
     return _gather(value, _same, type_)
 
 

@@ -24,8 +24,8 @@ from reflow.lang.diagnostic import EvalError
 from reflow.lang.digest_expr import exec_material, exec_outputs
 from reflow.lang.env import Env
 from reflow.lang.evaluation import Session, Site, decl_ident, evaluate
-from reflow.lang.extent import check_string
 from reflow.lang.force import force
+from reflow.lang.limit import MAX_COMMAND
 from reflow.lang.source import Pos
 from reflow.lang.types import Type
 from reflow.lang.value import Dir, Value
@@ -111,6 +111,7 @@ class _Plan:
     def render(self, values: Sequence[Value]) -> tuple[str, list[Flow]]:
         """The command, and the nodes that it depends on, for values of the inputs."""
         pieces = [self.texts[0]]
+        size = 0
         deps: list[Flow] = []
         for arg, value in zip(self.inputs, values, strict=True):
             show = _SCALARS.get(arg.type.kind)
@@ -118,7 +119,9 @@ class _Plan:
                 deps.append(Val(to_fileset(value, arg.type)))
             else:
                 pieces += (show(value), self.texts[len(pieces) // 2 + 1])
-        check_string(sum(map(len, pieces)), self.pos)
+                size += len(pieces[-2]) + len(pieces[-1])
+                if size > MAX_COMMAND:
+                    raise EvalError(f"command is too long: more than {MAX_COMMAND} characters", self.pos)
         return "".join(pieces) if len(pieces) > 1 else pieces[0], deps
 
     def take(self, result: Fileset) -> Value:

@@ -6,26 +6,29 @@ fifty lines. The bounds are far above what programs that are meant to run need.
 
 from __future__ import annotations
 
-MAX_MESSAGE = 1 << 16
+MAX_MESSAGE = 1 << 14
 """Characters of a message."""
 
-MAX_QUOTED = 1 << 13
+MAX_QUOTED = 1 << 12
 """Characters of messages that another message quotes."""
 
-MAX_TYPE_PARTS = 1 << 18
+MAX_TYPE_PARTS = 1 << 16
 """Types that a type is made of, each counted as often as it is written."""
 
 MAX_TYPE_DEPTH = 1000
 """Types inside of one another."""
 
-MAX_MODULE_PARTS = 1 << 22
-"""The same for the type of a module, which has a part for each of its values."""
+MAX_MODULE_PARTS = 1 << 20
+"""The same for a type with a module's in it, which has a part for each of the module's values."""
 
 MAX_LIST = 1 << 24
 """Elements of a list."""
 
 MAX_STRING = 1 << 28
 """Bytes of a string."""
+
+MAX_COMMAND = 1 << 24
+"""Characters of an exec's command."""
 
 MAX_EXTENT = 1 << 24
 """Parts of a value that is printed, digested, compared or forced, each counted as often as it is met."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 from reflow.lang.limit import MAX_MODULE_PARTS, MAX_TYPE_DEPTH, MAX_TYPE_PARTS, cropped
 
@@ -22,8 +22,8 @@ EMPTY_PREDICATES: frozenset[int] = frozenset()
 
 TOO_DEEP = f"type is nested too deeply: more than {MAX_TYPE_DEPTH} levels"
 
-_LEAST_REMEMBERED = 64
-"""Types of more parts remember their text."""
+LEAST_REMEMBERED = 64
+"""Types of more parts remember their text, and how they are related to others."""
 
 
 class Type:
@@ -39,6 +39,7 @@ class Type:
         "_as_const",
         "_as_not_const",
         "_fixed",
+        "_relations",
         "_text",
         "depth",
         "is_flow",
@@ -67,6 +68,7 @@ class Type:
         self.size = 1
         self.depth = 1
         self._text: str | None = None
+        self._relations: dict[tuple[Any, int], tuple[Type, Any]] | None = None
         self._as_const: Type | None = None
         self._as_not_const: Type | None = None
         self._fixed = 0
@@ -87,7 +89,7 @@ class Type:
         text = self._text
         if text is None:
             text = f"({self.label} {self.body()})" if self.label else self.body()
-            if self.size > _LEAST_REMEMBERED:
+            if self.size > LEAST_REMEMBERED:
                 self._text = text
         return text
 
@@ -120,6 +122,7 @@ class Type:
         for slot in cls._copied:
             setattr(copy, slot, getattr(self, slot))
         copy._text = None
+        copy._relations = None
         copy._as_const = None
         copy._as_not_const = None
         copy._fixed = 0
@@ -173,7 +176,7 @@ class ErrorType(Type):
         super().__init__()
         self.message = cropped(message)
         self.cause = cause
-        self.hint = hint
+        self.hint = cropped(hint)
 
     def body(self) -> str:
         """``error: MESSAGE``."""
@@ -442,7 +445,24 @@ def equal(left: Type, right: Type) -> bool:
     if left is right or left.kind_id != right.kind_id or left.kind_id == 0:
         return left is right and left.kind_id != 0
     compare = _EQUAL.get(type(left))
+    if left.size > LEAST_REMEMBERED and compare is not None:
+        return remembered(left, right, "equal", compare)
     return compare is None or compare(left, right)
+
+
+Result = TypeVar("Result")
+
+
+def remembered(left: Type, right: Type, relation: Any, compute: Callable[[Any, Any], Result]) -> Result:
+    """What ``compute`` says of two large types, found out once for each relation."""
+    known = left._relations
+    if known is None:
+        known = left._relations = {}
+    key = relation, id(right)
+    if key not in known:
+        known[key] = right, compute(left, right)
+    result: Result = known[key][1]
+    return result
 
 
 def _equal_lists(left: ListType, right: ListType) -> bool:
@@ -583,11 +603,24 @@ def checked(type: Type) -> Type:
             depth = part.depth
     if depth >= MAX_TYPE_DEPTH:
         return ErrorType(TOO_DEEP)
-    limit = MAX_MODULE_PARTS if type.kind_id == ModuleType.kind_id else MAX_TYPE_PARTS
-    if size > limit:
-        return ErrorType(f"type is too large: it is made of more than {limit} types")
+    if size > MAX_TYPE_PARTS and size > (MAX_MODULE_PARTS if _has_module(type) else MAX_TYPE_PARTS):
+        return ErrorType(f"type is too large: it is made of more than {MAX_TYPE_PARTS} types")
     type.size, type.depth = size, depth + 1
     return type
+
+
+def _has_module(type: Type) -> bool:
+    """Whether a type is that of a module, or has one among its parts."""
+    seen: set[int] = set()
+    todo = [type]
+    while todo:
+        each = todo.pop()
+        if isinstance(each, ModuleType):
+            return True
+        parts = [part for part in each.parts() if id(part) not in seen]
+        seen.update(map(id, parts))
+        todo += parts
+    return False
 
 
 def is_exported(name: str) -> bool:

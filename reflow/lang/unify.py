@@ -11,6 +11,7 @@ from typing import Any
 from reflow.lang.constness import swizzled
 from reflow.lang.types import (
     BOTTOM,
+    LEAST_REMEMBERED,
     BasicType,
     ErrorType,
     Field,
@@ -29,6 +30,7 @@ from reflow.lang.types import (
     list_of,
     map_of,
     module_of,
+    remembered,
     struct_of,
     sum_of,
     tuple_of,
@@ -51,7 +53,10 @@ def is_subtype(left: Type, right: Type) -> bool:
         return True
     if left.kind_id != right.kind_id:
         return False
-    return _SUBTYPE[type(left)](left, right)
+    compare = _SUBTYPE[type(left)]
+    if left.size > LEAST_REMEMBERED:
+        return remembered(left, right, "subtype", compare)
+    return compare(left, right)
 
 
 def _sub_basic(left: BasicType, right: BasicType) -> bool:
@@ -147,8 +152,15 @@ def _unify(level: int, types: Sequence[Type]) -> Type:
         lowest = min(lowest, other.level)
         # A list's element is held to what the lists have in common so far, other parts only to ``level``.
         bound = lowest if result.kind_id == ListType.kind_id else level
-        result = _UNIFY[type(result)](result, other, bound)
+        result = _merged(result, other, bound)
     return _settled(result, min(lowest, level), predicates)
+
+
+def _merged(left: Type, right: Type, level: int) -> Type:
+    merge = _UNIFY[type(left)]
+    if left.size > LEAST_REMEMBERED:
+        return remembered(left, right, level, lambda one, two: merge(one, two, level))
+    return merge(left, right, level)
 
 
 def _settled(result: Type, level: int, predicates: frozenset[int]) -> Type:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from reflow.core.digest import Digest
 from reflow.core.execconfig import ExecConfig, ExecInspect, ExecResult, Profile
@@ -29,6 +29,7 @@ __all__ = [
     "Cluster",
     "Exec",
     "Executor",
+    "Gauged",
     "InputLocator",
     "Offer",
     "Pool",
@@ -88,6 +89,16 @@ class Exec(Protocol):
 
     def logs(self, *, stdout: bool, stderr: bool, follow: bool = False) -> AsyncIterator[bytes]:
         """Its output so far; with ``follow`` until it ends."""
+        ...
+
+
+@runtime_checkable
+class Gauged(Protocol):
+    """An exec that knows at once what it uses, without asking anybody."""
+
+    @property
+    def gauges(self) -> Mapping[str, float]:
+        """What it uses now, by name (``mem`` in bytes); changes while it runs."""
         ...
 
 

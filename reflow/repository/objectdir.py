@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -17,6 +18,9 @@ from reflow.disk.filesystem import disk_space, translate_error
 from reflow.repository.objectfile import OBJECT_MODE, OBJECT_TIME_NS, ObjectWriter, hash_file
 
 EMPTY_DIGEST = Digest.of(b"")
+
+_FRESH_S = 3600.0
+"""How old a time of use may be before it is set anew; much less than what stays when garbage is collected."""
 
 
 class Usage(NamedTuple):
@@ -61,14 +65,29 @@ class ObjectDirectory:
         return ObjectWriter(f"{self.root}/tmp/put-{self._writer_name}-{next(self._numbers)}")
 
     def is_intact(self, digest: Digest, size: int) -> bool:
-        """Tell whether an object is here, of this size, and not written to."""
+        """Tell whether an object is here, of this size, and not written to.
+
+        Asked before it is stored again: it counts as being of use now (`reflow.repository.maintenance`).
+        """
         try:
             status = os.stat(self.path(digest))
         except OSError:
             return False
         if status.st_size != size:
             return False
-        return status.st_mtime_ns == OBJECT_TIME_NS or digest in self._verified
+        if status.st_mtime_ns != OBJECT_TIME_NS and digest not in self._verified:
+            return False
+        return time.time() - status.st_ctime < _FRESH_S or self._freshen(digest)
+
+    def _freshen(self, digest: Digest) -> bool:
+        """Set an object's time of change of state; False when it has gone."""
+        try:
+            os.chmod(self.path(digest), OBJECT_MODE)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            pass  # another user's object: its owner decides how long it stays
+        return True
 
     def sort_out(
         self, digests: Iterable[Digest], sizes: Mapping[Digest, int]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reflow.core.assertion import AssertionKey, Assertions
 from reflow.core.errors import Kind, ReflowError
-from reflow.eval import CacheMode, EvalConfig, Report
+from reflow.eval import CacheMode, EvalConfig, Report, SpanTaker
 from reflow.runtime.config import Config
 from reflow.runtime.localcluster import LocalCluster
 from reflow.runtime.request import RunRequest
@@ -19,7 +19,12 @@ CACHE_MODES = {
 
 
 def eval_config(
-    config: Config, request: RunRequest, stores: Stores, cluster: LocalCluster, report: Report
+    config: Config,
+    request: RunRequest,
+    stores: Stores,
+    cluster: LocalCluster,
+    report: Report,
+    span: SpanTaker | None = None,
 ) -> EvalConfig:
     """What the evaluation of a run is told. The cluster must have chosen its executor."""
     matches = request.invalidate
@@ -37,6 +42,7 @@ def eval_config(
         key_namespace=cluster.key_namespace,
         current_assertions=_nothing_is_known if request.assert_policy == "exact" else None,
         hash_files=stores.inputs.hash_files,
+        span=span,
     )
 
 

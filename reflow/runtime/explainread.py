@@ -152,17 +152,18 @@ class Reader:
             for number, ident, flow in self._connection.execute(sql, chunk):
                 yield number, _text(ident), Digest(flow)
 
-    def candidates(self, node: NodeRow, before_us: int) -> list[NodeRow]:
-        """Nodes of earlier runs that ``node`` may have been: of its name, or else with its command."""
-        command = bytes.fromhex(node.parts.command)
-        for term, value in (("ident = ?", _bytes(node.ident)), ("command = ?", command)):
-            sql = f"{_NODE_SQL} WHERE {term} AND first_us < ? AND number != ? ORDER BY number DESC LIMIT ?"
-            rows = self._connection.execute(sql, (value, before_us, node.number, _CANDIDATES)).fetchall()
-            found = [_node(row) for row in rows]
-            found = [each for each in found if each.parts.op == node.parts.op]
-            if found:
-                return found
-        return []
+    def with_ident(self, ident: str, op: str, before_us: int) -> list[NodeRow]:
+        """Nodes of earlier runs with this identifier, newest first."""
+        return self._earlier("ident", _bytes(ident), op, before_us)
+
+    def with_same_command(self, node: NodeRow, before_us: int) -> list[NodeRow]:
+        """Nodes of earlier runs with the same command or URL, newest first."""
+        return self._earlier("command", bytes.fromhex(node.parts.command), node.parts.op, before_us)
+
+    def _earlier(self, column: str, value: bytes, op: str, before_us: int) -> list[NodeRow]:
+        sql = f"{_NODE_SQL} WHERE {column} = ? AND first_us < ? ORDER BY number DESC LIMIT ?"
+        rows = self._connection.execute(sql, (value, before_us, _CANDIDATES)).fetchall()
+        return [each for each in map(_node, rows) if each.parts.op == op]
 
     def with_command(self, node: NodeRow) -> KeyParts:
         """All parts of a node, its command as text."""

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from reflow.core.digest import Digest, DigestPrefix
 from reflow.executor import proctree
-from reflow.executor.execdir import FAILED, Tenant, is_locked, tenant_of
+from reflow.executor.execdir import FAILED, KILLED, Tenant, is_locked, tenant_of
 from reflow.runtime.config import Config
 from reflow.runtime.home import runs_dir
 from reflow.runtime.localcluster import exec_dir
@@ -160,8 +160,11 @@ def find_exec(directories: Collection[str], prefix: DigestPrefix) -> list[LocalE
 def kill_exec(where: LocalExecDir) -> bool:
     """End what runs in an exec's directory; False when there is nothing that this machine can end. Blocks.
 
-    Processes are asked first, and killed a second later; a container is killed at once.
+    Processes are asked first, and killed a second later; a container is killed at once. The exec's error says
+    that it was wanted.
     """
+    with contextlib.suppress(OSError), open(f"{where.path}/{KILLED}", "wb"):
+        pass
     if where.tenant.executor == "docker":
         return _kill_container(where.tenant.id)
     pids = _family(where)

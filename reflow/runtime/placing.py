@@ -46,7 +46,8 @@ class ResultPlacer:
         def progress(done: int, total: int) -> None:
             if is_stopped.is_set():
                 raise ReflowError(Kind.CANCELED, "out", self._target)
-            group.update(row, f"placing {format_size(done)} of {format_size(total)}")
+            share = done / total if total else None
+            group.update(row, f"placing {format_size(done)} of {format_size(total)}", share)
 
         try:
             kept = await asyncio.to_thread(self._placer.place_tree, entries, self._target, progress)

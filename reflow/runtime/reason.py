@@ -6,18 +6,18 @@ other with the nearest earlier node: the one of its name of which the fewest par
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cache, cached_property
 from typing import NamedTuple
 
 from reflow.core.digest import Digest
-from reflow.eval.keyparts import Change, compare, distance
+from reflow.eval.keyparts import Change, KeyParts, compare, distance
 from reflow.runtime.explain import FAILED, UNFINISHED
 from reflow.runtime.explainread import Entry, NodeRow, Origins, Reader, RecordedRun
 
 __all__ = ["Earlier", "FileOrigin", "Reason", "Reasons"]
 
-_CLOSEST = 200
+_INDEXED_INPUTS = 16
 
 
 class FileOrigin(NamedTuple):
@@ -68,13 +68,14 @@ class Reasons:
         self.run = run
         self._reader = reader
         self._origins = cache(self._origins_of)
+        self._candidates = cache(self._candidates_for)
 
     def _origins_of(self, start_us: int) -> Origins | None:
         run = self.run if start_us == self.run.facts.start_us else self._reader.run_at(start_us)
         return None if run is None else Origins(self._reader, run)
 
-    def reason(self, entry: Entry) -> Reason:
-        """The reason for one node."""
+    def reason(self, entry: Entry, *, is_exact: bool = True) -> Reason:
+        """The reason for one node; unless ``is_exact``, compared with any of those that are about as near."""
         node = self._reader.nodes([entry.number])[entry.number]
         if entry.verdict.is_hit:
             return Reason(node, entry)
@@ -83,30 +84,37 @@ class Reasons:
             before = self._reader.last_with(node.number, start_us)
             earlier = None if before is None else Earlier(before, before.entries[node.number])
             return Reason(node, entry, earlier)
-        nearest = self._nearest(node)
+        nearest = self._nearest(node, is_exact=is_exact)
         if nearest is None:
             return Reason(node, entry)
         now, then = self._reader.with_command(node), self._reader.with_command(nearest)
         return Reason(node, entry, None, nearest, tuple(compare(now, then, self._reader.listing)))
 
-    def _nearest(self, node: NodeRow) -> NodeRow | None:
+    def _candidates_for(self, ident: str, op: str) -> _Candidates:
+        found = self._reader.with_ident(ident, op, self.run.facts.start_us)
+        return _Candidates(found, self._numbers)
+
+    def _nearest(self, node: NodeRow, *, is_exact: bool) -> NodeRow | None:
         """The earlier node that this one is most likely to have been.
 
-        The fewest parts differ; then one that this run has no more; then the nearest command; then one whose
-        inputs came from the same files.
+        The fewest parts differ, and this run has it no more; of these the one with the nearest command, and
+        then one that reads files of the same names.
         """
-        close = self._reader.candidates(node, self.run.facts.start_us)
-        if not close:
-            return None
-        close = _least(close, lambda each: distance(node.parts, each.parts)[0])
-        close = _least(close, lambda each: each.number in self._numbers)[:_CLOSEST]
-        if any(each.parts.command != node.parts.command for each in close):
+        candidates = self._candidates(node.ident, node.parts.op)
+        if not candidates:
+            candidates = self._with_command_of(node)
+        close = list(candidates.closest(node.parts)) if is_exact else candidates.close(node.parts)
+        if len(close) > 1 and any(each.parts.command != node.parts.command for each in close):
             now = self._reader.with_command(node)
             close = _least(close, lambda each: distance(now, self._reader.with_command(each))[1])
         if len(close) > 1:
             paths = self._paths(node, self.run.facts.start_us)
             close = _least(close, lambda each: -len(paths & self._paths(each, each.first_us)))
-        return close[0]
+        return close[0] if close else None
+
+    def _with_command_of(self, node: NodeRow) -> _Candidates:
+        found = self._reader.with_same_command(node, self.run.facts.start_us)
+        return _Candidates(found, self._numbers)
 
     @cached_property
     def _numbers(self) -> frozenset[int]:
@@ -136,6 +144,48 @@ class Reasons:
                 before = reason.nearest
                 then, _ = origins.of_file(file.then, _input(before, change), before.number)
         return FileOrigin(now, then, cause)
+
+
+class _Candidates:
+    """Earlier nodes of one name, found by what all but one of their parts are.
+
+    ``current`` has the numbers of nodes that the run still has: these come last.
+    """
+
+    def __init__(self, nodes: Sequence[NodeRow], current: Collection[int]) -> None:
+        gone = [node for node in nodes if node.number not in current]
+        self._nodes = gone + [node for node in nodes if node.number in current]
+        self._gone = {node.number for node in gone}
+        self._index: dict[tuple[object, ...], list[NodeRow]] = {}
+        for node in self._nodes:
+            for key in _keys(node.parts):
+                self._index.setdefault(key, []).append(node)
+
+    def __bool__(self) -> bool:
+        return bool(self._nodes)
+
+    def closest(self, parts: KeyParts) -> Sequence[NodeRow]:
+        """Those of which the fewest parts differ; if there are such, only those that the run has no more."""
+        found = [each for key in _keys(parts) for each in self._index.get(key, ())]
+        if not found and self._nodes:
+            found = _least(self._nodes, lambda each: distance(parts, each.parts)[0])
+        return [each for each in found if each.number in self._gone] or found
+
+    def close(self, parts: KeyParts) -> Sequence[NodeRow]:
+        """One of those, whichever is at hand."""
+        first = [each for key in _keys(parts) for each in self._index.get(key, ())[:1]]
+        first.sort(key=lambda each: each.number not in self._gone)
+        return first[:1] or self.closest(parts)[:1]
+
+
+def _keys(parts: KeyParts) -> Iterator[tuple[object, ...]]:
+    """All parts but one, in every way."""
+    op, image, command, _, _, inputs, extra = parts
+    yield "command", op, image, inputs, extra
+    yield "image", op, command, inputs, extra
+    if len(inputs) <= _INDEXED_INPUTS:
+        for index in range(len(inputs)):
+            yield index, op, image, command, inputs[:index] + inputs[index + 1 :], extra
 
 
 def _least(nodes: Sequence[NodeRow], key: Callable[[NodeRow], int]) -> list[NodeRow]:

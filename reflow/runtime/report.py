@@ -18,6 +18,8 @@ from reflow.eval import Report, tasklines
 from reflow.flow.digest import digest
 from reflow.flow.node import Exec, Extern, Intern
 from reflow.pool import Exec as RunningExec
+from reflow.pool import Gauged
+from reflow.runtime.estimate import Estimate
 from reflow.runtime.log import INFO, LEVELS, Log
 from reflow.runtime.record import Record
 from reflow.runtime.status import Group, Row
@@ -50,6 +52,7 @@ class RunReport:
         *,
         bottom_up: bool,
         traces_flow: bool,
+        estimate: Estimate | None = None,
     ) -> None:
         self.failures: dict[External, Failure] = {}
         self._log = log
@@ -58,6 +61,7 @@ class RunReport:
         self._spans = trace
         self._bottom_up = bottom_up
         self._traces_flow = traces_flow
+        self._estimate = estimate or Estimate()
         self._rows: dict[External, Row] = {}
         self._uris: dict[Digest, str] = {}
         self._since_s: dict[External, float] = {}
@@ -69,6 +73,7 @@ class RunReport:
         if self._spans is not None:
             self._since_s[flow] = time.time()
         self._rows[flow] = self._group.row(flow.ident or "?", f"{flow.op} waiting")
+        self._estimate.waits(flow.ident)
 
     def progress(self, flow: External, what: str, done_bytes: int, total_bytes: int) -> None:
         """Show what is fetched for it."""
@@ -78,7 +83,8 @@ class RunReport:
         amount = f" {format_size(done_bytes)}" if done_bytes or total_bytes else ""
         if total_bytes:
             amount += f" of {format_size(total_bytes)}"
-        self._group.update(row, f"{flow.op} {what}{amount}")
+        share = min(1.0, done_bytes / total_bytes) if total_bytes else None
+        self._group.update(row, f"{flow.op} {what}{amount}", share)
 
     def started(
         self, flow: External, config: ExecConfig, attempt: int, task_id: Digest, running: RunningExec
@@ -87,6 +93,9 @@ class RunReport:
         row = self._rows.get(flow)
         if row is not None:
             self._group.update(row, f"{flow.op} {tasklines.describe(flow, config)}")
+            row.began = time.monotonic()
+            row.gauges = running.gauges if isinstance(running, Gauged) else {}
+        self._estimate.begins(task_id, flow.ident)
         if self._traces_flow:
             self._trace(flow, "Execing")
         if self._spans is not None:
@@ -113,6 +122,7 @@ class RunReport:
             self._trace(flow, "Done")
         if self._spans is not None:
             self._add_span(self._spans, flow, "waiting for completion", "" if error is None else str(error))
+        self._estimate.ends(task_id, flow.ident, counts=error is None)
         uri = self._uris.pop(task_id, "")
         self._end_row(flow, value, error)
         self._record.task_finished(task_id, inspect, error)
@@ -168,7 +178,7 @@ class RunReport:
             text = f"{flow.op} done"
         else:
             text = f"{flow.op} done {format_size(value.size())}"
-        self._group.done(row, text)
+        self._group.done(row, text, is_failed=error is not None)
 
     def _add_span(self, spans: Trace, flow: External, state: str, error: str) -> None:
         """End the span that began when the node's last state did."""
@@ -176,8 +186,8 @@ class RunReport:
         began_s, self._since_s[flow] = self._since_s.get(flow, now_s), now_s
         name = digest(flow)
         notes = {"FlowID": str(name), **({"error": error} if error else {})}
-        thread = int.from_bytes(name[:4], "big")
-        spans.add("Exec", f"{flow.ident}_{name.short} {state}", began_s, thread=thread, notes=notes)
+        category = "Exec" if isinstance(flow, Exec) else "Transfer"
+        spans.span(category, f"{flow.ident}_{name.short} {state}", name, began_s, notes)
 
     def _trace(self, flow: External, state: str) -> None:
         deps = ",".join([digest(dep).short for dep in flow.deps])

@@ -26,6 +26,7 @@ class RunRequest:
         self.keep_going = False
         self.checks_inputs = False
         self.writes_graph = True
+        self.draws_graph = False
         self.traces_flow = False
         self.predicts = False
         self.background_timeout_s = 600.0

@@ -21,6 +21,7 @@ from reflow.eval.dot import dot_text
 from reflow.eval.evaluator import Evaluator
 from reflow.eval.explain import Decisions, total_stats
 from reflow.runtime.config import Config, ConfigError, not_supported
+from reflow.runtime.drawing import draw, may_draw
 from reflow.runtime.evalconfig import CACHE_MODES, eval_config
 from reflow.runtime.explain import RunFacts, record_run
 from reflow.runtime.home import runs_dir
@@ -216,10 +217,9 @@ class Runner:
 
         def progress(files: int, all_files: int, size: int, all_size: int) -> None:
             text = f"hashing {files} of {all_files} files, {format_size(size)} of {format_size(all_size)}"
-            if rows:
-                self._group.update(rows[0], text)
-            else:
+            if not rows:
                 rows.append(self._group.row("inputs", text))
+            self._group.update(rows[0], text, size / all_size if all_size else None)
 
         count = await self._stores.inputs.hash_known(progress)
         for row in rows:
@@ -294,9 +294,17 @@ class Runner:
             self._trace,
             bottom_up=request.bottom_up,
             traces_flow=request.traces_flow,
+            estimate=self._watch.estimate,
         )
         evaluator = self._evaluator = Evaluator(
-            eval_config(self._config, self._request, self._stores, self._cluster, report)
+            eval_config(
+                self._config,
+                request,
+                self._stores,
+                self._cluster,
+                report,
+                None if self._trace is None else self._trace.span,
+            )
         )
         self._decisions.append(evaluator.decisions)
         self._log.info(self._configuration_text())
@@ -314,7 +322,6 @@ class Runner:
             if self._trace is not None:
                 words = [self._program.path, *self._program.args]
                 self._trace.add("Run", " ".join(words), epoch_s, process=RUN_PROCESS)
-                self._write(self._trace.path, self._trace.content())
 
     def _configuration_text(self) -> str:
         """What decides how this run is evaluated, in one line."""
@@ -345,7 +352,9 @@ class Runner:
         patience_s = DRAIN_AFTER_CANCEL_S if was_canceled else self._request.background_timeout_s
         if self._evaluator is not None:
             await self._drain(self._evaluator, patience_s)
-        graph = self._write_graph()
+        if self._trace is not None:
+            self._write(self._trace.path, self._trace.content())
+        graph = await self._write_graph()
         if self._outcome.error is None:
             self._log.to_run_log(INFO, f"result: {self._outcome.text}")
         else:
@@ -403,13 +412,18 @@ class Runner:
         except ReflowError as err:
             self._log.error(f"reflow why will miss this run: {err}")
 
-    def _write_graph(self) -> bytes:
+    async def _write_graph(self) -> bytes:
         """Write the evaluation graph, unless it is not wanted; return it."""
         if self._evaluator is None or not self._request.writes_graph:
             return b""
         text = dot_text(self.id, self._program.main, self._evaluator.continued())
         data = text.encode("utf-8", "surrogateescape")
         self._write(self._files.graph, data)
+        is_wanted = self._request.draws_graph
+        if may_draw(text.count(" -> "), is_wanted=is_wanted):
+            trouble = await draw(self._files.graph, self._files.drawing, is_wanted=is_wanted)
+            if trouble:
+                self._log.info(f"{self._files.graph} is not drawn: {trouble}")
         return data
 
     def _write(self, path: str, data: bytes) -> None:

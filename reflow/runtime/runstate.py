@@ -112,6 +112,11 @@ class RunFiles(NamedTuple):
         return self.base + ".gv"
 
     @property
+    def drawing(self) -> str:
+        """The graph as a picture."""
+        return self.base + ".svg"
+
+    @property
     def trace(self) -> str:
         """The Chrome trace."""
         return self.base + ".trace"

@@ -6,6 +6,7 @@ Changed by the thread that runs the event loop, read by the thread that draws.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 
 from reflow.core.units import format_duration
 
@@ -22,26 +23,37 @@ def elapsed_text(seconds: float) -> str:
 
 
 class Row:
-    """One piece of work. Times are of the monotonic clock, in seconds."""
+    """One piece of work. Times are of the monotonic clock, in seconds.
 
-    __slots__ = ("began", "ended", "title", "value")
+    ``share`` is how much of it is done, from 0 to 1, if that is known. ``gauges`` has what it uses now
+    (memory in bytes as ``mem``), and changes as it runs.
+    """
+
+    __slots__ = ("began", "ended", "gauges", "is_failed", "share", "title", "value")
 
     def __init__(self, title: str, value: str) -> None:
         self.title = title
         self.value = value
+        self.share: float | None = None
+        self.gauges: Mapping[str, float] = {}
+        self.is_failed = False
         self.began = time.monotonic()
         self.ended: float | None = None
 
 
 class Group:
-    """A heading with rows below it."""
+    """A heading with rows below it.
 
-    __slots__ = ("_status", "rows", "title", "value")
+    ``ask``, if set, makes the text beside the heading when it is drawn; it is called by any thread.
+    """
+
+    __slots__ = ("_status", "ask", "rows", "title", "value")
 
     def __init__(self, status: Status, title: str) -> None:
         self._status = status
         self.title = title
         self.value = ""
+        self.ask: Callable[[], str] | None = None
         self.rows: list[Row] = []
 
     def show(self, value: str) -> None:
@@ -56,15 +68,19 @@ class Group:
         self._status.changed()
         return row
 
-    def update(self, row: Row, value: str) -> None:
-        """Change a row's text."""
-        if row.value != value:
+    def update(self, row: Row, value: str, share: float | None = None) -> None:
+        """Change a row's text, and how much of it is done."""
+        if row.value != value or row.share != share:
             row.value = value
+            row.share = share
             self._status.changed()
 
-    def done(self, row: Row, value: str) -> None:
+    def done(self, row: Row, value: str, *, is_failed: bool = False) -> None:
         """Say that a row's work has ended; it stays visible for a while."""
         row.value = value
+        row.share = None
+        row.gauges = {}
+        row.is_failed = is_failed
         row.ended = time.monotonic()
         self._status.changed()
 

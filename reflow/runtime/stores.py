@@ -64,7 +64,7 @@ class RunInputs(LocalInputs):
         try:
             return super().locate(digest)
         except ReflowError as err:
-            if kind_of(err) is not Kind.NOT_EXIST or not self._adopt():
+            if kind_of(err) is not Kind.NOT_EXIST or not self._adopt_met():
                 raise
         return super().locate(digest)
 
@@ -79,11 +79,10 @@ class RunInputs(LocalInputs):
                 )
                 raise ReflowError(Kind.INTEGRITY, "inputs", path, cause=cause)
 
-    def _adopt(self) -> bool:
+    def _adopt_met(self) -> bool:
         """Take files into account that were met, and hashed by the evaluator, since the last time."""
         fresh = [file for file in self._local_files()[self._known :] if file.is_hashed]
-        for file in fresh:
-            self._users.setdefault(file.digest, {})[file] = None
+        self.adopt(fresh)
         return bool(fresh)
 
 

@@ -1,15 +1,19 @@
 """A run as a Chrome trace (``-tracer=localtracer``), to be seen in ``chrome://tracing`` or Perfetto.
 
-Rows: process 0 is the run itself, process 1 this machine's execs; each node has a thread of its own.
+Rows: process 0 is the run itself, process 1 this machine's work; each node has a thread of its own, and so
+have look-ups in the cache. Categories: Run, Exec, Transfer, Cache.
 Source: trace/localtrace.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
+from reflow.core.digest import Digest
 from reflow.core.gojson import dump_json
 
 RUN_PROCESS, EXEC_PROCESS = 0, 1
@@ -31,7 +35,7 @@ class Trace:
         *,
         process: int = EXEC_PROCESS,
         thread: int = 0,
-        notes: dict[str, str] | None = None,
+        notes: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Add a span that ends now. Times are in seconds since 1970."""
         ended_s = time.time()
@@ -44,9 +48,13 @@ class Trace:
                 "dur": int((ended_s - began_s) * 1e6),
                 "name": name,
                 "cat": category,
-                "args": {"beginTime": _clock(began_s), "endTime": _clock(ended_s), **(notes or {})},
+                "args": {"beginTime": _clock(began_s), "endTime": _clock(ended_s), **notes},
             }
         )
+
+    def span(self, category: str, name: str, id: Digest, began_s: float, notes: Mapping[str, str]) -> None:
+        """Add a span that ends now, in the row of what it belongs to."""
+        self.add(category, name, began_s, thread=int.from_bytes(id[:4], "big"), notes=notes)
 
     def content(self) -> bytes:
         """The file so far."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from reflow.core.units import format_size
 from reflow.disk.filesystem import disk_space
 from reflow.eval import EvalStats
+from reflow.runtime.estimate import Estimate
 from reflow.runtime.log import Log
 from reflow.runtime.record import Record
 from reflow.runtime.status import Group, elapsed_text
@@ -20,7 +21,10 @@ LOW_DISK_SHARE = 0.05
 
 
 class Watch:
-    """Watches over one run. ``stats`` answers with the counts of the evaluation, if there is one."""
+    """Watches over one run. ``stats`` answers with the counts of the evaluation, if there is one.
+
+    ``estimate`` is to be told what waits, runs and ends.
+    """
 
     def __init__(
         self, log: Log, group: Group, stats: Callable[[], EvalStats | None], paths: Sequence[str]
@@ -30,6 +34,7 @@ class Watch:
         self._stats = stats
         self._paths = paths
         self._warned: set[str] = set()
+        self.estimate = Estimate()
         self._began_s = time.monotonic()
         self._ticks = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -38,6 +43,7 @@ class Watch:
         """Do it now, and again every ten seconds."""
         self._timer = asyncio.get_running_loop().call_later(TICK_S, self.start, record)
         self._group.prune(time.monotonic())
+        self._group.ask = self.progress_text
         self._group.show(self.progress_text())
         if self._ticks % KEEPALIVE_TICKS == KEEPALIVE_TICKS - 1:
             record.keep_alive()
@@ -58,6 +64,11 @@ class Watch:
             parts += [f"executing:{stats.running}"] if stats.running else []
             parts += [f"waiting:{stats.waiting}"] if stats.waiting else []
             parts.append(f"completed: {stats.completed}/{stats.total}")
+            parts += [f"cached: {stats.cached}"] if stats.cached else []
+            parts += [f"failed: {stats.failed}"] if stats.failed else []
+        left_s = self.estimate.left_s()
+        if left_s is not None and left_s >= 1:
+            parts.append(f"about {elapsed_text(left_s)} left")
         return ", ".join(parts)
 
     def _look_at_disks(self) -> None:

@@ -112,7 +112,7 @@ class Machine:
     def _note_submitted(self, requests: Iterable[Request]) -> None:
         if self._is_closed:
             for request in requests:
-                self._report(request.task, _canceled(request.task))
+                self._commands.append(Report(request.task, _canceled(request.task)))
             return
         for request in requests:
             assert request.task not in self._running, f"task {request.task.short} is submitted twice"
@@ -155,7 +155,11 @@ class Machine:
         self._asks = True
         self._ask_at = self._now + backoff.wait_s(self._failures)
         self._failures += 1
-        if not is_final and self._failures <= backoff.retries:
+        # While there are allocs, the cluster works, and what they hold may come free.
+        has_hope = self._failures <= backoff.retries or len(self._allocs) > len(
+            self._allocs.of(Phase.PENDING)
+        )
+        if has_hope and not is_final:
             return
         self._failures = 0
         self._ask_at = self._now
@@ -184,9 +188,9 @@ class Machine:
         self._asks = True
         if event.ending is Ending.DONE:
             alloc.strikes = 0
-            self._report(entry.key, None)
+            self._commands.append(Report(entry.key, None))
         elif self._is_closed or not running.is_wanted:
-            self._report(entry.key, _canceled(entry.key))
+            self._commands.append(Report(entry.key, _canceled(entry.key)))
         else:
             alloc.strikes += 1
             is_blameless = alloc.is_lost or not event.is_alloc_usable
@@ -203,9 +207,8 @@ class Machine:
         entry.losses += 1
         if entry.losses > backoff.retries:
             text = f"lost {entry.losses} times"
-            self._report(
-                entry.key, ReflowError(Kind.TOO_MANY_TRIES, "task", entry.key.short, text, cause=error)
-            )
+            failure = ReflowError(Kind.TOO_MANY_TRIES, "task", entry.key.short, text, cause=error)
+            self._commands.append(Report(entry.key, failure))
             return
         entry.attempt += 1
         wait_s = 0.0 if is_blameless and entry.losses == 1 else backoff.wait_s(entry.losses - 1)
@@ -228,9 +231,6 @@ class Machine:
     def _drop(self, task: Digest, error: ReflowError) -> None:
         """Let a waiting task wait no longer."""
         self._waiting.drop(task)
-        self._report(task, error)
-
-    def _report(self, task: Digest, error: ReflowError | None) -> None:
         self._commands.append(Report(task, error))
 
     def _end(self, running: Running) -> None:
@@ -258,8 +258,9 @@ class Machine:
         self._ask()
 
     def _assign(self) -> None:
-        if not self._queue:
+        if self._kept is not None and self._kept.slot.kept_for not in self._waiting:
             self._keep(None)
+        if not self._queue:
             return
         slots = [alloc.slot for alloc in self._allocs.of(Phase.LIVE)]
         turn = Turn(self._queue, slots, self._now, self._policy, self._memory)
@@ -346,8 +347,7 @@ class Machine:
         least = self._policy.min_alloc
         packed = requirements(allocatable(runs, self._can_allocate, least) or runs[-1:])
         wanted = Requirements(packed.minimum.at_least(least), packed.width)
-        alloc = self._allocs.ask(wanted, self._now)
-        self._commands.append(Allocate(alloc.key, wanted))
+        self._commands.append(Allocate(self._allocs.ask(wanted, self._now).key, wanted))
 
     # For the driver and for tests.
 
@@ -360,8 +360,8 @@ class Machine:
         policy = self._policy
         yield from self._waiting.times(self._now)
         for alloc in self._idle():
+            yield alloc.idle_since + (policy.squeeze_s if self._queue else policy.idle_s)
             yield alloc.idle_since + policy.idle_s
-            yield alloc.idle_since + policy.squeeze_s
         if self._queue:
             yield self._ask_at
             yield self._next_shed()
@@ -389,9 +389,7 @@ class Machine:
         assert placed == len(self._running), "a running task is on no alloc"
         assert not any(task in self._waiting for task in self._running), "a task waits and runs"
         assert len(self._allocs.of(Phase.PENDING)) <= self._policy.max_pending
-        if self._is_closed:
-            assert not len(self._waiting)
-            assert len(self._allocs) == len(self._allocs.of(Phase.LEAVING))
+        assert not self._is_closed or not len(self._waiting), "a task waits after the end"
         is_moving = self._running or self._allocs.of(Phase.PENDING) or self.next_wake() is not None
         assert is_moving or not len(self._waiting), "tasks wait for nothing"
 

@@ -28,8 +28,8 @@ class Policy:
     nowhere; when one waits for ``starve_s`` that fits no alloc there is, one after the other is given up.
     An alloc that loses ``max_strikes`` tasks in a row is given up too.
 
-    A lost task is tried again ``lost.retries`` times, and after as many failures in a row as
-    ``allocation.retries`` to get an alloc, tasks that need one fail.
+    A lost task is tried again ``lost.retries`` times. When there is no alloc, and none was got in
+    ``allocation.retries`` tries and one more, tasks fail.
     """
 
     max_pending: int = 5

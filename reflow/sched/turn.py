@@ -91,6 +91,7 @@ class Turn:
         self._now = now
         self._policy = policy
         self._memory = memory or Memory()
+        self._failed: set[Shape] = set()
         self._grown = [slot for slot in slots if slot.key in self._memory.grown]
 
     def run(self) -> None:
@@ -98,7 +99,10 @@ class Turn:
         if self._slots:
             self._place_old()
             self._place_in_order()
-        self._memory.grown.clear()
+        if self._memory.grown:
+            # Of shapes that nobody tried it is not known whether they would fit now.
+            self._memory.full &= self._failed
+            self._memory.grown.clear()
 
     def promise(self) -> None:
         """Place tasks onto allocs that were asked for only: those left in the queue need others.
@@ -195,6 +199,7 @@ class Turn:
                 best = slot
         if best is None:
             full.add(entry.shape)
+            self._failed.add(entry.shape)
         else:
             full.discard(entry.shape)
         return best

@@ -28,7 +28,7 @@ class Waiting:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def __contains__(self, task: Digest) -> bool:
+    def __contains__(self, task: object) -> bool:
         return task in self._entries
 
     def __iter__(self) -> Iterator[Digest]:

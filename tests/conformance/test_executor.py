@@ -1,4 +1,4 @@
-"""What every executor does: one suite, over docker and process."""
+"""What every executor does: one suite, over docker, sandbox and process."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from tests.execs import OUT, Ground, command, member
 EXECUTORS = [
     pytest.param("process", id="process"),
     pytest.param("docker", id="docker", marks=pytest.mark.docker),
+    pytest.param("sandbox", id="sandbox", marks=pytest.mark.sandbox),
 ]
 
 

@@ -12,6 +12,7 @@ from reflow.flow.node import Flow, K
 from reflow.lang.diagnostic import EvalError, caret_lines
 from reflow.lang.digest_value import value_material
 from reflow.lang.force import force, to_flow
+from reflow.lang.limit import cropped
 from reflow.lang.types import FuncType
 from reflow.lang.value import CallSite, Value
 
@@ -49,7 +50,7 @@ class PlacedError(EvalError):
 
     def render(self) -> str:
         """The text with the caret lines of the call."""
-        return "\n".join([str(self), *caret_lines(self._site.pos)])
+        return "\n".join([cropped(str(self)), *caret_lines(self._site.pos)])
 
 
 class SystemFunction:

@@ -67,6 +67,55 @@ def test_lines_fit_the_terminal_and_oldest_rows_go_first() -> None:
     assert lines[-1].lstrip().startswith("title.of.")
 
 
+def test_what_is_copied_has_a_bar() -> None:
+    status = Status()
+    group = status.group("run")
+    row = group.row("in", "")
+    group.update(row, "intern copying 1.0GiB of 4.0GiB", 0.25)
+    now = row.began + 3
+    line = "  in:  [#####...............]  25% intern copying 1.0GiB of 4.0GiB  3s"
+    assert render(status, now, None) == ["run: ", line]
+    group.done(row, "intern done 4.0GiB")
+    assert render(status, now, None)[1].startswith("  in:  intern done 4.0GiB")
+
+
+def test_memory_in_use_stands_beside_the_time() -> None:
+    status = Status()
+    group = status.group("run")
+    gauges = {"mem": float(1 << 30)}
+    for began_ago_s in (5, 6):
+        row = group.row("a", "exec x")
+        row.gauges = gauges
+        row.began -= began_ago_s
+    now = time.monotonic()
+    assert render(status, now, None)[1] == "  a[2]:  exec x  5s 2.0GiB"
+    gauges["mem"] *= 2
+    assert render(status, now, None)[1] == "  a[2]:  exec x  5s 4.0GiB"
+
+
+def test_a_heading_may_be_made_when_it_is_drawn() -> None:
+    status = Status()
+    group = status.group("run")
+    group.show("old")
+    group.ask = lambda: "now"
+    assert render(status, 0.0, (80, 20)) == ["run: now"]
+
+
+def test_colors_tell_how_it_is_and_take_no_room() -> None:
+    status = Status()
+    group = status.group("run")
+    group.show("x" * 100)
+    group.done(group.row("good", "exec done"), "exec done")
+    group.done(group.row("bad", "exec"), "exec error", is_failed=True)
+    group.row("busy", "exec")
+    heading, good, bad, busy = render(status, time.monotonic(), (40, 20), is_colored=True)
+    assert heading == f"\x1b[1m{('run: ' + 'x' * 100)[:39]}\x1b[0m"
+    assert good.startswith("\x1b[2m  good:")
+    assert bad.startswith("\x1b[31m  bad:")
+    assert busy.startswith("  busy:")
+    assert "\x1b" not in "".join(render(status, time.monotonic(), (40, 20)))
+
+
 def test_empty_groups_are_left_out_on_a_terminal() -> None:
     status = Status()
     status.group("idle")
@@ -76,6 +125,7 @@ def test_empty_groups_are_left_out_on_a_terminal() -> None:
 
 def test_output_goes_above_the_live_area(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
     stream = Terminal()
     status = Status()
     status.group("run").show("busy")

@@ -168,7 +168,7 @@ async def test_silence_is_given_up(
         err = await failure(store)
     finally:
         end.set()
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 8
     assert err.kind is Kind.TOO_MANY_TRIES
     assert f"{registry.host}: no answer in time (0.2 s without a byte) (the last of 3 tries)" in str(err)
     nothing_half_made()
@@ -180,13 +180,13 @@ async def test_slow_is_not_silent(registry: Registry, new_store: NewStore) -> No
     def dribble(handler: BaseHTTPRequestHandler) -> bool:
         answer(handler, 200, Content_Length=str(len(blob)))
         for at in range(0, len(blob), 1000):
-            time.sleep(0.1)
+            time.sleep(0.25)
             handler.wfile.write(blob[at : at + 1000])
             handler.wfile.flush()
         return True
 
     registry.behave = on(f"/blobs/{digest_of(blob)}", dribble)
-    store = new_store(QUICK._replace(stall_s=0.3))
+    store = new_store(QUICK._replace(stall_s=1.0))
     assert (await store.ensure("thing")).id == IMAGE.id
     assert asked(registry, "/blobs/") == 3
 

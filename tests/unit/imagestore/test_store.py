@@ -303,7 +303,7 @@ async def test_cancelling_is_quick_and_leaves_nothing(
     wanting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await wanting
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 4
     nothing_half_made()
     registry.behave = None
     assert (await store.ensure("thing")).source == f"registry {HUB}"
@@ -556,7 +556,7 @@ import asyncio, os, sys
 from reflow.imagestore.store import ImageStore
 os.setgid(65534); os.setuid(65534)
 store = ImageStore(sys.argv[1])
-print(store.find(sys.argv[2]).id, asyncio.run(store.ensure(sys.argv[2])).id)
+print(store.find(sys.argv[2]).id, asyncio.run(store.ensure(sys.argv[2], "newname:1")).id)
 """
 
 
