@@ -48,9 +48,6 @@ Columns of a task:
 {columns_text((*TASK_COLUMNS, *LONG_COLUMNS))}"""
 
 
-_RECENT_TASKS = 10_000
-
-
 def run(app: App, arguments: Arguments) -> int:
     """Tell of each name in turn; stop at the first that stands for nothing."""
     return app.run_async(_tell_all(app, arguments))
@@ -177,28 +174,13 @@ async def _cached_or_file(app: App, prefix: DigestPrefix, *, is_optional: bool) 
 
 
 async def _cached(app: App, assoc: Assoc, repository: Repository, prefix: DigestPrefix) -> str:
-    from reflow.runtime.localcluster import process_key
+    from reflow.cli.cachekey import cache_keys_of
 
-    keys = await assoc.expand(prefix)
-    if len(keys) > 1:
-        raise ReflowError(Kind.INVALID, "info", str(prefix), cause="more than one key matched")
-    if keys:
-        return await _fileset_at(assoc, repository, keys[0], keys[0])
-    # Results of this machine's own tools are kept under keys of their own: find the flow by its record.
-    for flow_id in [prefix.full] if prefix.full is not None else await _recorded_flows(app, prefix):
-        text = await _fileset_at(assoc, repository, flow_id, process_key(flow_id))
+    for key in await cache_keys_of(app, assoc, prefix):
+        text = await _fileset_at(assoc, repository, key.shown, key.stored)
         if text:
             return text
     return ""
-
-
-async def _recorded_flows(app: App, prefix: DigestPrefix) -> list[Digest]:
-    """Flows of recent tasks whose ids begin so."""
-    from reflow.taskdb import TaskQuery
-
-    async with _taskdb(app) as taskdb:
-        tasks = [] if taskdb is None else await taskdb.tasks(TaskQuery(limit=_RECENT_TASKS))
-    return list({task.flow_id: None for task in tasks if prefix.expands_to(task.flow_id)})
 
 
 async def _fileset_at(assoc: Assoc, repository: Repository, shown: Digest, key: Digest) -> str:

@@ -155,7 +155,8 @@ class EvalConfig:
     the world is still so. None is the policy *never*. ``hash_files`` hashes local files that a
     continuation brought up (and makes them known to whoever looks for inputs); None hashes in a thread.
     With ``is_dry`` nothing is executed and nothing is written: what would be fails with WouldRunError.
-    ``span`` is told of look-ups and writes of the cache.
+    ``span`` is told of look-ups and writes of the cache. ``is_repair``: every node that can be seen is looked
+    up, after its dependencies (but whether they have values or not), and gets the keys that it lacks.
     """
 
     scheduler: Scheduler
@@ -173,4 +174,5 @@ class EvalConfig:
     current_assertions: AssertionSource | None = None
     hash_files: Callable[[Sequence[LocalFile]], Awaitable[None]] | None = None
     is_dry: bool = False
+    is_repair: bool = False
     span: SpanTaker | None = None

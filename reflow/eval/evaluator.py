@@ -9,7 +9,6 @@ everything that does not depend on the failure is done as well).
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 import traceback
 from collections import deque
@@ -25,11 +24,11 @@ from reflow.eval.assertions import Witness
 from reflow.eval.attempt import build_config, missing_outputs
 from reflow.eval.cache import CacheReader, CacheWriter, Hit, Query
 from reflow.eval.explain import Decisions, Execution, Miss, Verdict, WouldRunError
+from reflow.eval.hashing import Hashing
 from reflow.eval.imagename import ImageNames
 from reflow.eval.noderun import NodeRun, World
 from reflow.eval.summary import Summary
 from reflow.eval.worklist import Cell, When, WorkList
-from reflow.flow.data import LocalFile
 from reflow.flow.digest import cache_keys, digest
 from reflow.flow.node import Data, Exec, Extern, Flow, Intern
 
@@ -67,6 +66,8 @@ class Evaluator:
         self._witness = Witness(config.current_assertions)
         self._reader, self._writer = self._open_cache()
         self._work = WorkList(self._when(), self._is_valid, self._log)
+        self._work.rescues = config.is_repair
+        self._hashing = Hashing(self._work, config.hash_files, self._fail)
         self._world = World(config.scheduler, config.report, self.stats, self._witness, self._may_start)
         self._images = ImageNames(config.resolve_image, self._log)
         self._held: deque[Cell] = deque()
@@ -74,7 +75,6 @@ class Evaluator:
         self._jobs: dict[asyncio.Task[None], NodeRun | None] = {}
         self._submitted = 0
         self._busy = 0
-        self._is_hashing = False
         self._wake = asyncio.Event()
         self._internal: ReflowError | None = None
         self._group: asyncio.TaskGroup | None = None
@@ -100,7 +100,7 @@ class Evaluator:
     def _when(self) -> When:
         if self._reader is None:
             return When.NEVER
-        return When.BOTTOM_UP if self._config.bottom_up else When.TOP_DOWN
+        return When.BOTTOM_UP if self._config.bottom_up or self._config.is_repair else When.TOP_DOWN
 
     def _is_valid(self, node: Flow) -> bool:
         invalidate = self._config.invalidate
@@ -193,7 +193,7 @@ class Evaluator:
     @property
     def _goes_on(self) -> bool:
         """Whether a failure ends only what depends on it."""
-        return self._config.keep_going or self._config.is_dry
+        return self._config.keep_going or self._config.is_dry or self._config.is_repair
 
     def _may_start(self) -> bool:
         return not self._work.is_stopping
@@ -202,9 +202,8 @@ class Evaluator:
         """Turn what the work-list asks for into jobs."""
         work = self._work
         self.stats.total = work.external_count
-        if work.to_hash and not self._is_hashing:
-            self._is_hashing = True
-            self._spawn_busy(self._hash)
+        if self._hashing.begin():
+            self._spawn_busy(self._hashing.run)
         while work.to_store:
             batch, work.to_store = work.to_store[:STORE_BATCH], work.to_store[STORE_BATCH:]
             self._spawn_busy(self._store, batch)
@@ -310,34 +309,6 @@ class Evaluator:
             self._internal = ReflowError(Kind.FATAL, "internal error", cause=text)
             self._stop()
 
-    async def _hash(self) -> None:
-        """Hash the local files that nodes wait for; one job does all, so that none is read twice."""
-        while self._work.to_hash:
-            batch, self._work.to_hash = self._work.to_hash, []
-            try:
-                await self._hash_files([file for _, files in batch for file in files])
-            except ReflowError:
-                # Some file cannot be read: find out whose.
-                for cell, files in batch:
-                    await self._hash_for(cell, files)
-            else:
-                for cell, _ in batch:
-                    self._work.hashed(cell)
-        self._is_hashing = False
-
-    async def _hash_for(self, cell: Cell, files: Sequence[LocalFile]) -> None:
-        try:
-            await self._hash_files(files)
-        except ReflowError as err:
-            self._fail(cell, err)
-        else:
-            self._work.hashed(cell)
-
-    async def _hash_files(self, files: Iterable[LocalFile]) -> None:
-        unknown = [file for file in dict.fromkeys(files) if not file.is_hashed]
-        if unknown:
-            await (self._config.hash_files or _hash_in_thread)(unknown)
-
     async def _store(self, cells: Sequence[Cell]) -> None:
         contents = [_content(cell.node) for cell in cells]
         try:
@@ -371,6 +342,8 @@ class Evaluator:
     async def _look_up(self, batch: Sequence[tuple[Cell, bool]]) -> None:
         """Look cells up; an exec that is missed under the keys known at once may have one more."""
         began_s = time.time()
+        if self._config.is_repair:
+            await self._images.learn([cell.node for cell, _ in batch])
         queries = [self._query(cell, missed_name) for cell, missed_name in batch]
         missed = await self._find([cell for cell, _ in batch], queries)
         again = await self._with_image_keys(missed)
@@ -401,7 +374,8 @@ class Evaluator:
 
     def _query(self, cell: Cell, missed_name: bool) -> Query:
         values = self._work.values(cell.node)
-        keys = cache_keys(cell.node, values)
+        image = self._images.known(cell.node) if self._config.is_repair else None
+        keys = cache_keys(cell.node, values, image)
         return Query(cell.node, keys[:-1] if missed_name else keys, values)
 
     async def _find(self, cells: Sequence[Cell], queries: Sequence[Query]) -> list[tuple[Cell, Query]]:
@@ -484,18 +458,3 @@ def _content(node: Flow) -> bytes:
     assert isinstance(node, Data)
     assert isinstance(node.content, bytes)
     return node.content
-
-
-async def _hash_in_thread(files: Sequence[LocalFile]) -> None:
-    """Hash files; the thread stops soon after a cancellation."""
-    is_cancelled = threading.Event()
-
-    def observe(count: int) -> None:
-        if is_cancelled.is_set():
-            raise ReflowError(Kind.CANCELED, "hash")
-
-    try:
-        for file in files:
-            await asyncio.to_thread(file.hash, observe)
-    finally:
-        is_cancelled.set()

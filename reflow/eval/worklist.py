@@ -64,7 +64,8 @@ class Cell:
 class WorkList:
     """Decides what is next. Single-threaded; every method returns at once.
 
-    ``is_valid`` tells whether a node may be taken from the cache, ``log`` takes (level, text).
+    ``is_valid`` tells whether a node may be taken from the cache, ``log`` takes (level, text). When it
+    ``rescues``, what depends on a failure is looked up by its logical digest before it counts as failed.
     """
 
     def __init__(self, when: When, is_valid: Callable[[Flow], bool], log: Callable[[str, str], None]) -> None:
@@ -77,6 +78,7 @@ class WorkList:
         self.has_failed = False
         self.is_stopping = False
         self.external_count = 0
+        self.rescues = False
         self._when = when
         self._is_valid = is_valid
         self._log = log
@@ -137,7 +139,7 @@ class WorkList:
         if phase == FORWARDING:
             self._follow(cell)
         elif phase == WAITING and cell.pending:
-            self.fail(cell, self._first_failure(cell.node))
+            self._dependency_failed(cell, self._first_failure(cell.node))
         elif self.is_stopping:
             # Only failures still travel to whoever waits for them.
             return
@@ -155,6 +157,16 @@ class WorkList:
             self.fail(cell, answer.error)
         else:
             self.finish(cell, answer.value)
+
+    def _dependency_failed(self, cell: Cell, failure: BaseException) -> None:
+        """It has failed as well, unless the cache may have it all the same."""
+        node = cell.node
+        is_cacheable = node.__class__ is Exec or node.__class__ is Intern
+        if self.rescues and is_cacheable and cell.tried == UNTRIED and self._may_look_up(node):
+            cell.tried = TRIED_NAME
+            self._send_look_up(cell, missed_name=False)
+        else:
+            self.fail(cell, failure)
 
     def _first_failure(self, node: Flow) -> BaseException:
         """The error of the first dependency that has failed."""
@@ -235,7 +247,7 @@ class WorkList:
             else:
                 other.waiters.append(cell)
         if failure is not None:
-            self.fail(cell, failure)
+            self._dependency_failed(cell, failure)
         elif pending:
             cell.phase = WAITING
             cell.pending = pending

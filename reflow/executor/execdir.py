@@ -27,7 +27,7 @@ _SKELETON_FILES = ("stdout", "stderr")
 
 
 class Tenant(NamedTuple):
-    """Whose directory it is: the exec, the process that drives it, the executor, and the exec's first process.
+    """Whose directory it is: the exec, the process that drives it, the executor, the exec's first process.
 
     ``id`` are the 64 digits of the exec's id; ``pid`` is 0 before there is a process of this machine, and
     where there is none that we know (docker).
@@ -54,6 +54,11 @@ class ExecDir:
         with contextlib.suppress(OSError):
             os.ftruncate(self._lock_fd, 0)
             os.pwrite(self._lock_fd, text.encode(), 0)
+
+    @property
+    def is_killed(self) -> bool:
+        """Whether somebody wanted its exec to end."""
+        return os.path.exists(f"{self.path}/{KILLED}")
 
     def remove(self) -> None:
         """Delete the directory and let go of the lock. Blocks."""

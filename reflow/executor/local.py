@@ -19,7 +19,7 @@ from reflow.core.resources import Resources
 from reflow.executor import machine, staging, transfer
 from reflow.executor.blocking import Blocking, to_the_end
 from reflow.executor.conclusion import SMALL_COUNT, Conclusion
-from reflow.executor.execdir import KILLED, ExecDir
+from reflow.executor.execdir import ExecDir
 from reflow.executor.layout import Layout, os_error
 from reflow.executor.localexec import LocalExec
 from reflow.executor.logfile import LogFiles
@@ -215,7 +215,7 @@ class LocalExecutor(abc.ABC):
             command = staged.command
             running.state = "created"
             ending = await self._execute(running, directory.path, staged)
-            if ending.code and os.path.exists(f"{directory.path}/{KILLED}"):
+            if ending.code and directory.is_killed:
                 ending = ending._replace(is_wanted=True)
             running.ended_s = running.ended_s or time.time()
             view = partial(self._view, directory.path, staged)

@@ -53,15 +53,15 @@ from reflow.repository import LocalFiles
 _MAX_WORD_BYTES = 120_000
 """The kernel takes words of up to 128 KiB; a longer command is put into a file."""
 
-# What an overlay has on top is plain files and whiteouts, which we read; it is thrown away after a power cut.
-_OPTIONS = "index=off,redirect_dir=off,metacopy=off"
+# What an overlay has on top is plain files and whiteouts, which we read (in user namespaces always). It is of
+# no use after a power cut, so nothing of it is written out in a hurry.
 _WAYS_OF_ROOT: tuple[Way, ...] = (
-    ("root", False, f"{_OPTIONS},volatile"),
-    ("root-synchronous", False, _OPTIONS),
+    ("root", False, "index=off,redirect_dir=off,metacopy=off,volatile"),
+    ("root-synchronous", False, "index=off,redirect_dir=off,metacopy=off"),
 )
 _WAYS_OF_ALL: tuple[Way, ...] = (
-    ("user", True, f"{_OPTIONS},userxattr,volatile"),
-    ("user-synchronous", True, f"{_OPTIONS},userxattr"),
+    ("user", True, "index=off,userxattr,volatile"),
+    ("user-synchronous", True, "index=off,userxattr"),
 )
 
 

@@ -40,8 +40,9 @@ class SandboxImage:
             os.makedirs(f"{self.layer}/etc", mode=0o755)
             for name in _MOUNTED:
                 os.mkdir(f"{self.layer}/{name}", 0o755)
-            # As in a container: some tools look for it.
+            # As in a container: some tools look for them.
             _write(f"{self.layer}/.dockerenv", b"")
+            os.symlink("/proc/mounts", f"{self.layer}/etc/mtab")
             _add_host_files(f"{self.layer}/etc")
             self._add_working_dir()
         except OSError as err:

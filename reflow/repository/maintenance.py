@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import Container
 from typing import NamedTuple
 
@@ -34,13 +33,14 @@ def collect_objects(
     dead: Container[Digest],
     before_s: float,
     *,
+    now_s: float,
     dry_run: bool,
 ) -> Collected:
-    """Remove objects that are not live, and are dead or were of no use since a time (Unix seconds).
+    """Remove objects that are not live, and are dead or were of no use since ``before_s`` (Unix seconds).
 
-    What was of use within the last day stays. Blocks; may run while others use the repository.
+    What was of use within a day before ``now_s`` stays. Blocks; may run while others use the repository.
     """
-    grace_s = time.time() - GRACE_S
+    grace_s = now_s - GRACE_S
     objects = removed = removed_bytes = 0
     for each in directory.objects():
         objects += 1

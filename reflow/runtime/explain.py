@@ -204,31 +204,33 @@ class RunWriter:
     def _write_nodes(self, connection: sqlite3.Connection, flows: Sequence[Digest]) -> dict[Digest, int]:
         """Write those that are not known yet; return the numbers of all."""
         numbers = _numbers(connection, flows)
-        filesets: dict[Digest, bytes] = {}
-        texts: dict[bytes, bytes] = {}
-        for flow in flows:
-            if flow not in numbers:
+        new = [flow for flow in flows if flow not in numbers]
+        for chunk in chunks(new):
+            filesets: dict[Digest, bytes] = {}
+            texts: dict[bytes, bytes] = {}
+            for flow in chunk:
                 decision = self._executed.get(flow) or self._found[flow]
                 row = _node_row(decision.node, decision.values, filesets, texts)
                 cursor = connection.execute(_INSERT_NODE, (flow, *row, self._facts.start_us))
                 assert cursor.lastrowid is not None
                 numbers[flow] = cursor.lastrowid
-                self._fresh.add(flow)
-        connection.executemany("INSERT OR IGNORE INTO texts VALUES (?, ?)", texts.items())
-        connection.executemany("INSERT OR IGNORE INTO filesets VALUES (?, ?)", filesets.items())
+            connection.executemany("INSERT OR IGNORE INTO texts VALUES (?, ?)", texts.items())
+            connection.executemany("INSERT OR IGNORE INTO filesets VALUES (?, ?)", filesets.items())
+        self._fresh = set(new)
         return numbers
 
     def _write_outcomes(self, connection: sqlite3.Connection, numbers: Mapping[Digest, int]) -> None:
         """Write the values of what was executed, and of nodes that no earlier run had."""
-        filesets: dict[Digest, bytes] = {}
-        rows = []
-        for flow in self._fresh | self._executed.keys():
-            decision = self._executed.get(flow) or self._found[flow]
-            if decision.value is not None:
-                names = [_note_fileset(member, filesets) for member in decision.value.flatten()]
-                rows.append((numbers[flow], b"".join(names)))
-        connection.executemany("INSERT OR IGNORE INTO outcomes VALUES (?, ?)", rows)
-        connection.executemany("INSERT OR IGNORE INTO filesets VALUES (?, ?)", filesets.items())
+        for chunk in chunks(list(self._fresh | self._executed.keys())):
+            filesets: dict[Digest, bytes] = {}
+            rows = []
+            for flow in chunk:
+                decision = self._executed.get(flow) or self._found[flow]
+                if decision.value is not None:
+                    names = [_note_fileset(member, filesets) for member in decision.value.flatten()]
+                    rows.append((numbers[flow], b"".join(names)))
+            connection.executemany("INSERT OR IGNORE INTO outcomes VALUES (?, ?)", rows)
+            connection.executemany("INSERT OR IGNORE INTO filesets VALUES (?, ?)", filesets.items())
 
 
 _INSERT_NODE = "INSERT INTO nodes (flow, ident, command, parts, first_us) VALUES (?, ?, ?, ?, ?)"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Collection, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from reflow.eval import ImageResolver, KeyNamespace
     from reflow.executor.images import ImageDigests
     from reflow.executor.local import LocalExecutor
+    from reflow.imagestore.store import ImageStore
     from reflow.sched.local import LocalScheduler
 
 _HIDDEN = ".reflow"
@@ -95,15 +97,30 @@ class LocalCluster:
         if self._is_dir_named:
             _explain_directory(self.local_dir)
         _explain_directory(self.local_dir)
-        choice = await choose_executor(self._wanted, images=images)
+        choice = await choose_executor(self._wanted, images=images, missing=self._missing_images)
         self.executor_name = choice.name
         self._log.info(f"executor: {choice.name} ({choice.reason})")
         if choice.warning:
             self._log.info(f"warning: {choice.warning}")
-        if choice.name == "docker":
+        if choice.name in ("docker", "sandbox"):
             from reflow.executor.images import ImageDigests
 
             self._images = ImageDigests(Path(home()), self._log.info)
+
+    async def _missing_images(self, images: Collection[str]) -> Mapping[str, str]:
+        from reflow.executor.obtainable import missing_images
+
+        store = self._image_store()
+        try:
+            return await missing_images(images, store)
+        finally:
+            await store.close()
+
+    def _image_store(self) -> ImageStore:
+        from reflow.imagestore.store import ImageStore
+
+        config_digest = None if self._images is None else self._images.config_digest
+        return ImageStore(f"{home()}/images", inform=self._log.info, config_digest=config_digest)
 
     @property
     def resolve_image(self) -> ImageResolver | None:
@@ -160,6 +177,16 @@ class LocalCluster:
                 stores.inputs,
                 hard_memory=self._hard_memory,
                 config_digest=self._images.config_digest,
+            )
+        if self.executor_name == "sandbox":
+            from reflow.executor.sandbox import SandboxExecutor
+
+            return SandboxExecutor(
+                directory,
+                stores.repository,
+                stores.inputs,
+                images=self._image_store(),
+                hard_memory=self._hard_memory,
             )
         from reflow.executor.process import ProcessExecutor
 

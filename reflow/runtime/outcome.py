@@ -53,8 +53,11 @@ def is_lost_object(error: BaseException | None) -> bool:
 
     Evaluating again is of use then: the result is a miss now.
     """
+    if error is None or kind_of(error) is not Kind.NOT_EXIST:
+        return False
+    # The kind of a chain is that of its top: below, only operations are left.
     while isinstance(error, ReflowError):
-        if error.op == "inputs.locate" and error.kind is Kind.NOT_EXIST:
+        if error.op == "inputs.locate":
             return True
         error = error.cause if isinstance(error.cause, BaseException) else None
     return False

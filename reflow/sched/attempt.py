@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -165,17 +165,25 @@ class Attempt:
 
     async def _load(self) -> None:
         """Load every input that was not loaded yet."""
+        inputs = {
+            index: arg.fileset
+            for index, arg in enumerate(self._task.config.args)
+            if isinstance(arg, InputArg)
+        }
 
         async def load(index: int, fileset: Fileset) -> None:
             self._loaded[index] = await self._alloc.load(self._around.repository.url, fileset)
+            self._tell_loaded(inputs)
 
-        await _all(
-            [
-                load(index, arg.fileset)
-                for index, arg in enumerate(self._task.config.args)
-                if isinstance(arg, InputArg) and index not in self._loaded
-            ]
-        )
+        missing = [load(index, inputs[index]) for index in inputs if index not in self._loaded]
+        if missing:
+            self._tell_loaded(inputs)
+        await _all(missing)
+
+    def _tell_loaded(self, inputs: Mapping[int, Fileset]) -> None:
+        if self._task.on_progress is not None:
+            done = sum(inputs[index].size() for index in self._loaded)
+            self._task.on_progress("loading", done, sum(fileset.size() for fileset in inputs.values()))
 
     async def _wait(self) -> None:
         if not self._has_started:
@@ -220,22 +228,17 @@ class Attempt:
         self._is_home = True
 
     async def _unload(self) -> None:
-        """Give up inputs and result, those that were not given up before."""
+        """Give up inputs and result; each once at most, even if that fails.
 
-        async def unload(index: int, fileset: Fileset) -> None:
-            await self._alloc.unload(fileset)
-            del self._loaded[index]
-
-        async def unload_result(fileset: Fileset) -> None:
-            await self._alloc.unload(fileset)
-            self._is_result_unloaded = True
-
-        work = [unload(index, fileset) for index, fileset in self._loaded.items()]
+        What is given up twice may be taken from another task of the alloc; what is not costs some disk.
+        """
+        filesets = list(self._loaded.values())
+        self._loaded.clear()
         # An extern has no files of its own.
-        is_owner = self._result is not None and self._task.config.type != "extern"
-        if self._result is not None and is_owner and not self._is_result_unloaded:
-            work.append(unload_result(self._result.fileset))
-        await _all(work)
+        if self._result is not None and self._task.config.type != "extern" and not self._is_result_unloaded:
+            self._is_result_unloaded = True
+            filesets.append(self._result.fileset)
+        await _all([self._alloc.unload(fileset) for fileset in filesets])
 
     async def clean_up(self) -> bool:
         """Leave nothing behind on the alloc; whether nothing runs there for sure."""

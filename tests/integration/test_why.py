@@ -274,6 +274,23 @@ val Main = exec(image := "ubuntu") (out file) {{" cat {{{{thief}}}} {{{{kept}}}}
     assert (done.json["executed"], done.json["cached"]) == (3, 0)
 
 
+def test_a_file_that_is_met_late_is_read_once(work: Workspace) -> None:
+    age(work.write("late.txt", "late\n"))
+    time.sleep(2.5)  # a file that was touched a moment ago is not remembered
+    work.write(
+        "l.rf",
+        'val n = exec(image := "ubuntu") (out file) {" echo n > {{out}} "}\n'
+        'val late = if len(n) > 0 { file("late.txt") } else { n }\n'
+        'val Main = exec(image := "ubuntu") (out file) {" cat {{late}} {{n}} > {{out}} "}\n',
+    )
+    work.reflow("run", "-executor", "process", "l.rf").ok()
+    status = os.stat(work.dir / "late.txt")
+    with sqlite3.connect(work.state / "local.db") as connection:
+        found = connection.execute("SELECT size FROM hashed WHERE inode = ?", (status.st_ino,)).fetchall()
+    assert found == [(5,)]
+    assert re.search(r"file .*late\.txt|Main", why(work, "l.Main"))
+
+
 def test_results_that_cannot_be_written_are_reported_as_lost(work: Workspace) -> None:
     run(work).ok()
     with sqlite3.connect(work.state / "assoc.db") as connection:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from reflow.assoc import Kind
+from reflow.core.assertion import AssertionKey, Assertions
 from reflow.core.digest import Digest
 from reflow.core.errors import Kind as ErrorKind
 from reflow.core.errors import ReflowError
@@ -159,12 +160,47 @@ async def test_a_reference_is_no_execution(setup: Setup) -> None:
     assert not Verdict.REFERENCE.is_executed
 
 
+def blob(etag: str) -> Assertions:
+    return Assertions({AssertionKey("blob", "s3://b/k"): {"etag": etag}})
+
+
+async def test_a_conflict_with_what_is_so_now_is_told(setup: Setup) -> None:
+    async def snapshot(url: str) -> Fileset:
+        etag = etags.pop(0)
+        return Fileset.of_file(File(size=1, source=url, etag=etag, assertions=blob(etag)))
+
+    async def current(key: AssertionKey) -> Assertions:
+        return blob("two")
+
+    etags = ["one", "two"]
+    node = an_exec("a", Intern("s3://b/k", ident="in"))
+    await setup.run(node, snapshot=snapshot)
+    await setup.run(node, snapshot=snapshot, current_assertions=current, is_dry=True)
+    assert setup.verdicts()["a"] is Verdict.CONTRADICTED
+    assert "was etag=one, is etag=two" in setup.detail("a")
+
+
 async def test_failures_and_what_did_not_come_to_its_turn_are_noted(setup: Setup) -> None:
     setup.shell.failures["bad"] = [ReflowError(ErrorKind.DOCKER_EXEC, "exec")]
     await setup.run(an_exec("below", output(an_exec("bad"))))
     (bad,) = setup.evaluator.decisions.executed
     assert bad.error is not None
     assert bad.value is None
+
+
+async def test_what_waits_when_something_fails_was_not_tried(setup: Setup) -> None:
+    evaluator = setup.fresh()
+    setup.shell.failures["bad"] = [ReflowError(ErrorKind.DOCKER_EXEC, "exec")]
+    setup.shell.gates["slow"] = asyncio.Event()
+    chain = output(an_exec("later", output(an_exec("slow"))))
+    running = asyncio.ensure_future(evaluator.run(Merge([chain, output(an_exec("bad"))])))
+    await asyncio.sleep(0.05)
+    setup.shell.gates["slow"].set()
+    await running
+    outcomes = {each.node.ident: each for each in evaluator.decisions.executed}
+    assert outcomes["bad"].error is not None
+    assert outcomes["slow"].value is not None, "what runs is finished"
+    assert "later" not in outcomes
 
 
 async def test_a_run_that_is_cancelled_leaves_its_execs_unfinished(setup: Setup) -> None:

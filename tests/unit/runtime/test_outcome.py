@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import pytest
 
+from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ReflowError
 from reflow.lang.diagnostic import EvalError
 from reflow.runtime.config import ConfigError
-from reflow.runtime.outcome import as_run_error, as_set_up_error, exit_status
+from reflow.runtime.outcome import as_run_error, as_set_up_error, exit_status, is_lost_object
 
 
 def exec_error(kind: Kind) -> ReflowError:
@@ -38,3 +39,12 @@ def test_the_kind_decides_the_status(error: BaseException | None, status: int) -
 
 def test_an_error_of_the_program_becomes_an_evaluation_error() -> None:
     assert str(as_run_error(EvalError("panic: boom"))) == "evaluation error: panic: boom"
+
+
+def test_an_object_that_went_away_is_recognised_wherever_it_is_in_the_chain() -> None:
+    lost = ReflowError(Kind.NOT_EXIST, "inputs.locate", Digest.of(b"x"))
+    assert is_lost_object(lost)
+    assert is_lost_object(ReflowError(Kind.OTHER, "exec", cause=lost))
+    assert not is_lost_object(ReflowError(Kind.NOT_EXIST, "manifest", "ubuntu"))
+    assert not is_lost_object(ReflowError(Kind.INVALID, "inputs.locate", Digest.of(b"x")))
+    assert not is_lost_object(None)

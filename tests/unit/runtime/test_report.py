@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -141,6 +143,12 @@ def test_a_traceback_is_for_the_log_only() -> None:
     assert told.lines == ["reflow: plain\n"]
 
 
+class Measured(Running):
+    """An exec that knows what it uses."""
+
+    gauges: ClassVar = {"mem": 5.0}
+
+
 def test_rows_follow_the_task() -> None:
     told = Told()
     node = flow()
@@ -148,9 +156,12 @@ def test_rows_follow_the_task() -> None:
     (row,) = told.group.rows
     assert (row.title, row.value) == ("m.a", "exec waiting")
     told.report.progress(node, "pulling image img", 1 << 20, 2 << 20)
-    assert row.value == "exec pulling image img 1.0MiB of 2.0MiB"
-    told.report.started(node, CONFIG, 0, TASK, Running())
-    assert row.value == "exec img echo x"
+    assert (row.value, row.share) == ("exec pulling image img 1.0MiB of 2.0MiB", 0.5)
+    row.began -= 60
+    told.report.started(node, CONFIG, 0, TASK, Measured())
+    assert (row.value, row.share) == ("exec img echo x", None)
+    assert row.gauges == {"mem": 5.0}
+    assert time.monotonic() - row.began < 30, "the time it waited is over"
     told.report.finished(node, CONFIG, TASK, VALUE, inspect(), None, [])
     assert row.value == "exec done 12B"
     assert row.ended is not None

@@ -32,6 +32,25 @@ def test_progress_leaves_out_what_is_zero() -> None:
     assert make([], stats, []).progress_text() == "elapsed: 0s, executing:2, waiting:3, completed: 1/6"
 
 
+def test_progress_tells_what_was_cached_failed_and_is_left() -> None:
+    stats = EvalStats(running=1, completed=9, total=10, cached=7, failed=1)
+    made = make([], stats, [])
+    assert made.progress_text() == "elapsed: 0s, executing:1, completed: 9/10, cached: 7, failed: 1"
+    made.estimate.left_s = lambda: 130.0  # type: ignore[method-assign]
+    assert made.progress_text().endswith("failed: 1, about 2m10s left")
+
+
+async def test_the_heading_is_made_when_it_is_drawn() -> None:
+    group = Status().group("x")
+    stats = EvalStats(completed=1, total=4)
+    made = watch.Watch(Log(INFO, lambda line: None), group, lambda: stats, [])
+    made.start(Record(None, Log(0, lambda text: None), a_run(), "/l"))
+    made.stop()
+    stats.completed = 2
+    assert group.ask is not None
+    assert group.ask().endswith("completed: 2/4")
+
+
 async def test_a_run_is_kept_alive_every_ninth_time() -> None:
     taskdb = MemoryTaskDB()
     run = a_run()

@@ -52,6 +52,7 @@ class Home:
         self.shells: list[Shell] = []
         self.gate: asyncio.Event | None = None
         self.program: Program | None = None
+        self.delay_s: Callable[[], float] = lambda: 0.0
         self.cluster = MemoryCluster(self._make_program, self.repository, limit=limit)
         self.said: list[str] = []
         surroundings = Surroundings(repository=self.repository, copy=copy_files, sleep=no_pause, **around)
@@ -64,6 +65,7 @@ class Home:
         async def run(config: ExecConfig) -> ExecResult:
             if self.gate is not None:
                 await self.gate.wait()
+            await asyncio.sleep(self.delay_s())
             return await (self.program or shell)(config)
 
         return run
@@ -133,6 +135,19 @@ async def test_results_come_home_and_allocs_are_freed() -> None:
         assert await home.repository.missing([file.id or Digest.random()]) == set()
         assert outcome.inspect is not None
         assert home.cluster.made[0].calls["unload"] == 2
+
+
+async def test_progress_of_loading_is_told() -> None:
+    told: list[tuple[str, int, int]] = []
+
+    def tell(what: str, done: int, total: int) -> None:
+        told.append((what, done, total))
+
+    async with at_home() as home:
+        inputs = [await home.an_input("data"), await home.an_input("more data")]
+        await home.start(a_task("sort", *inputs, on_progress=tell))
+    assert told[0] == ("loading", 0, 13)
+    assert told[-1] == ("loading", 13, 13)
 
 
 async def test_many_tasks_share_a_few_allocs() -> None:
@@ -323,6 +338,9 @@ async def test_a_result_that_is_home_counts_whatever_happens_then() -> None:
         home.gate.set()
         assert (await task).error is None
         assert home.ran == ["sort"]
+        # It is not tried twice: that might take a file from another task.
+        assert alloc.calls["unload"] == 1
+        alloc.held.clear()
 
 
 async def test_inputs_are_verified_when_that_is_asked() -> None:
@@ -385,19 +403,22 @@ async def test_all_tasks_end_well_whatever_fails_now_and_then() -> None:
     calls = ("load", "put", "wait", "waited", "promote", "result", "inspect", "unload", "remove")
     kinds = (Kind.TIMEOUT, Kind.UNAVAILABLE, Kind.NET, Kind.CANCELED)
     async with at_home(limit=4, policy=policy) as home:
+        home.delay_s = lambda: chance.uniform(0.0, 0.01)
         fed = [await home.an_input(f"data {number}") for number in range(5)]
         tasks = [
             home.start(a_task(f"t{number}", *chance.sample(fed, 2), cpu=chance.choice([1, 1, 2, 3])))
-            for number in range(200)
+            for number in range(300)
         ]
         while not all(task.done() for task in tasks):
             await asyncio.sleep(0.002)
             for alloc in home.cluster.living:
-                if chance.random() < 0.1:
+                if chance.random() < 0.3:
                     alloc.faults[chance.choice(calls)].append(ReflowError(chance.choice(kinds), "fault"))
-                if chance.random() < 0.01:
+                if chance.random() < 0.05:
                     home.cluster.drop(alloc)
         outcomes = [task.result() for task in tasks]
+        assert any("has been lost" in text for text in home.said)
+        assert len(home.cluster.made) > 4
         assert [outcome.error for outcome in outcomes if outcome.error is not None] == []
         # What was left loaded by calls that failed is the alloc's loss.
         for alloc in home.cluster.made:

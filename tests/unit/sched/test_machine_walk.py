@@ -202,4 +202,4 @@ class MachineWalk(RuleBasedStateMachine):
 
 
 TestMachineWalk = MachineWalk.TestCase
-TestMachineWalk.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestMachineWalk.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
