@@ -62,6 +62,9 @@ def reason_lines(reasons: Reasons, entry: Entry, *, verb: str = "was executed") 
     yield f"  at {node.position}{task}"
     if entry.verdict is not Verdict.NOT_FOUND or entry.detail:
         yield f"  {VERDICT_TEXTS[entry.verdict]}{': ' + entry.detail if entry.detail else ''}"
+    image = reasons.run.facts.settings.get("images", {}).get(node.parts.image)
+    if image is not None and image != node.parts.image:
+        yield f"  image {node.parts.image} is {image}"
     if entry.outcome == FAILED:
         yield f"  it failed: {' '.join(entry.error.split())}"
     elif entry.outcome == UNFINISHED and entry.task is not None:

@@ -230,7 +230,7 @@ class SandboxExecutor(LocalExecutor):
             self._children[running.id] = child
             for pipe in pipes:
                 pipe.handed_over()
-            running.launched(await child.started)
+            running.launched(await child.start())
             done = await child.exit()
             for pipe in pipes:
                 await pipe.wait()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import threading
 
 from reflow.core.errors import Kind, ReflowError
 from reflow.executor.layout import os_error
@@ -30,6 +31,7 @@ class SandboxImage:
         self.layer = layer
         self.working_dir = os.path.normpath(f"/{image.working_dir}").replace("//", "/")
         self._etc = ""
+        self._guard = threading.Lock()
 
     def prepare(self, shown: str) -> None:
         """Make the layer. Raises INVALID for an image (``shown`` to people so) without bash. Blocks."""
@@ -50,16 +52,20 @@ class SandboxImage:
 
     def full_etc(self) -> str:
         """A copy of the image's /etc with the host's files, for where there are no layers. Blocks."""
-        if not self._etc:
-            etc = f"{self.layer}-etc"
-            try:
-                if os.path.isdir(f"{self.root}/etc"):
-                    shutil.copytree(f"{self.root}/etc", etc, symlinks=True)
-                _add_host_files(etc)
-            except (OSError, shutil.Error) as err:
-                raise ReflowError(Kind.OTHER, "sandbox", etc, cause=str(err)) from err
-            self._etc = etc
-        return self._etc
+        with self._guard:
+            if not self._etc:
+                self._etc = self._copied_etc()
+            return self._etc
+
+    def _copied_etc(self) -> str:
+        etc = f"{self.layer}-etc"
+        try:
+            if os.path.isdir(f"{self.root}/etc"):
+                shutil.copytree(f"{self.root}/etc", etc, symlinks=True)
+            _add_host_files(etc)
+        except (OSError, shutil.Error) as err:
+            raise ReflowError(Kind.OTHER, "sandbox", etc, cause=str(err)) from err
+        return etc
 
     def _add_working_dir(self) -> None:
         """Let the working directory be there, as the daemon does."""

@@ -39,7 +39,10 @@ class Exit(NamedTuple):
 
 
 class Child:
-    """A bubblewrap that was asked for. ``started`` gives its pid, ``ended`` its wait status."""
+    """A bubblewrap that was asked for. ``started`` gives its pid, ``ended`` its wait status.
+
+    Neither of the two may be cancelled: await `start` and `exit`.
+    """
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
@@ -56,16 +59,20 @@ class Child:
             os.close(self.status_writer_fd)
             self.status_writer_fd = -1
 
+    async def start(self) -> int:
+        """Its pid, once it runs. Raises OverlayError, or UNAVAILABLE when the launcher is gone."""
+        return await asyncio.shield(self.started)
+
     async def exit(self) -> Exit:
         """How it ended. Raises UNAVAILABLE when the launcher is gone."""
-        status = os.waitstatus_to_exitcode(await self.ended)
+        status = os.waitstatus_to_exitcode(await asyncio.shield(self.ended))
         has_run = status < 0 or any("exit-code" in row for row in self._rows())
         return Exit(128 - status if status < 0 else status, has_run)
 
     async def kill(self) -> None:
         """Kill the command with all that it has started; returns when nothing of it is left."""
         with contextlib.suppress(ReflowError, TimeoutError):
-            pid = await asyncio.wait_for(asyncio.shield(self.started), _KILL_S)
+            pid = await asyncio.wait_for(self.start(), _KILL_S)
             loop = asyncio.get_running_loop()
             deadline_s = loop.time() + _KILL_S
             while not self.ended.done():
@@ -175,7 +182,7 @@ class Launcher:
         child = Child()
         try:
             self._request(child, ([], [], {}, [os.fsencode(point) for point in points]), [])
-            await child.ended
+            await asyncio.shield(child.ended)
         except ReflowError:
             return
         finally:

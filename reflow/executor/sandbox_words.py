@@ -18,11 +18,10 @@ _CAPABILITIES = (
     *("NET_BIND_SERVICE", "NET_RAW", "SYS_CHROOT", "MKNOD", "AUDIT_WRITE"),
 )
 _ISOLATION = (*("--die-with-parent", "--new-session", "--unshare-pid", "--as-pid-1", "--unshare-ipc"),)
-_DEVICES = (
-    *("--proc", "/proc", "--dev", "/dev", "--mqueue", "/dev/mqueue"),
-    *("--perms", "1777", "--size", str(SHM_BYTES), "--tmpfs", "/dev/shm"),
-    *("--ro-bind-try", "/sys", "/sys"),
-)
+_SHM = ("--perms", "1777", "--size", str(SHM_BYTES), "--tmpfs", "/dev/shm")
+_DEVICES = ("--dev", "/dev", "--mqueue", "/dev/mqueue", *_SHM, "--ro-bind-try", "/sys", "/sys")
+# What root could change of this machine.
+_PROTECTED = ("/proc/sys", "/proc/fs", "/proc/sysrq-trigger")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -54,7 +53,11 @@ def sandbox_words(
     words = ["--json-status-fd", str(status_fd), *_ISOLATION]
     if user.needs_namespace:
         words += ["--unshare-user", "--uid", str(user.uid), "--gid", str(user.gid)]
-    words += [*root, *_DEVICES]
+    words += [*root, "--proc", "/proc"]
+    if user.uid == 0:
+        for path in _PROTECTED:
+            words += ["--ro-bind-try", path, path]
+    words += _DEVICES
     for bound in bounds:
         words += ["--ro-bind" if bound.is_read_only else "--bind", bound.source, bound.target]
     if user.uid == 0:

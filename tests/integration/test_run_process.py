@@ -314,7 +314,10 @@ def test_running_execs_can_be_watched(work: Workspace) -> None:
             time.sleep(0.2)
         assert "long.Main" in listed
         task = next(line.split()[0] for line in listed.splitlines() if "long.Main" in line)
-        assert work.reflow("logs", "-stdout", task).ok().out == "begin\n"
+        # The output of an exec can be followed once it has run for about a second.
+        while not (shown := work.reflow("logs", "-stdout", task).ok().out) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert shown == "begin\n"
         follower = work.start("logs", "-f", "-stdout", task)
         assert follower.stdout is not None
         assert follower.stdout.readline() == "begin\n"

@@ -69,7 +69,7 @@ async def compare(both: list[Ground], script: str, image: str = IMAGE) -> str:
 PROBES = {
     "user": "id; grep -E '^(Uid|Gid|Groups)' /proc/self/status",
     "environment": "env | sort | grep -v '^_='",
-    "directories": "pwd; ls -1a /; stat -c '%%n %%A %%u %%g' / /arg /return /tmp /arg/1/0 /arg/2/0 /arg/3/0/y",
+    "directories": "pwd; ls -1a /; stat -c '%%n %%A %%u %%g' / /arg /return /tmp /arg/1/0 /arg/2/0 /arg/3/0",
     "inputs": "cd /arg; find . -type f | sort; find . -type f -exec stat -c '%%A %%s %%Y %%u' {} + | sort",
     "limits": "for l in n u l s c f v d t x q i e r; do ulimit -S$l; ulimit -H$l; done",
     "shell": "umask; echo $$ $0 $- $PPID $SHLVL $BASHOPTS; shopt -o pipefail; echo $#",
@@ -90,8 +90,8 @@ PROBES = {
         df --output=size /dev/shm
         head -c 70000000 /dev/zero > /dev/shm/x || wc -c < /dev/shm/x""",
     "writable": """
-        for d in / /etc /usr /usr/bin /var /var/tmp /run /root /home /opt /srv /mnt /tmp /arg /arg/0 /return \\
-                /dev /dev/shm /sys /proc /proc/sys/kernel . $HOME; do
+        for d in / /etc /usr /usr/bin /var /var/tmp /run /root /home /opt /srv /mnt /tmp \\
+                /arg /arg/0 /return /dev /dev/shm /sys /proc /proc/sys/kernel . $HOME; do
             (echo x > $d/probe) 2>/dev/null && echo $d && rm $d/probe
         done""",
     "own file system": """
@@ -102,7 +102,11 @@ PROBES = {
         readlink /proc/self/ns/net""",
     "names": "getent hosts localhost || getent hosts 127.0.0.1 || echo no getent; cat /proc/version",
     "ipc": "tail -n +2 /proc/sysvipc/shm | wc -l; ls /dev/mqueue | wc -l",
-    "kernel": "cat /proc/sys/kernel/pid_max; nproc; (echo x > /proc/sysrq-trigger) 2> /dev/null || echo refused",
+    "kernel": """
+        cat /proc/sys/kernel/pid_max; nproc
+        for f in /proc/sys/vm/swappiness /proc/sys/kernel/core_pattern /sys/kernel/mm/ksm/run; do
+            value=$(cat $f); (echo "$value" > $f) 2> /dev/null || echo refused
+        done""",
     "standard error": "echo a >&2; echo b > /dev/stderr; echo c >&2",
     "termination": """
         trap 'echo term' TERM; kill $$; sleep 0.01; echo after
