@@ -1,7 +1,8 @@
 """What all tests share: fresh homes, and what to do where something real is missing.
 
-A test that needs a Docker daemon or a registry is skipped where there is none. With ``REFLOW_NO_SKIP=1`` (as
-CI sets it, after bringing everything up) a skipped test fails the session: a skip is not a pass.
+A test that needs a Docker daemon, bubblewrap or a registry is skipped where there is none. With
+``REFLOW_NO_SKIP=1`` (as CI sets it, after bringing everything up) a skipped test fails the session: a skip is
+not a pass.
 """
 
 from __future__ import annotations
@@ -37,6 +38,18 @@ def missing_for_docker() -> str:
 
 
 @cache
+def missing_for_sandbox() -> str:
+    """Say what a sandbox test lacks here; nothing when all is there."""
+    from reflow.executor.sandbox_trial import try_bubblewrap
+    from reflow.imagestore.store import ImageStore
+    from tests.execs import IMAGES
+
+    if ImageStore(str(IMAGES)).find("ubuntu") is None and missing_for_docker():
+        return f"no image ubuntu in {IMAGES}, and {missing_for_docker()}"
+    return try_bubblewrap().trouble
+
+
+@cache
 def missing_for_registry() -> str:
     """Say what a test of real registries lacks here; nothing when all is there."""
     for name, port in (("REGISTRY", 5000), ("REGISTRY_AUTH", 5001)):
@@ -52,6 +65,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("registry") and missing_for_registry():
             item.add_marker(pytest.mark.skip(reason=missing_for_registry()))
+        if item.get_closest_marker("sandbox") and missing_for_sandbox():
+            item.add_marker(pytest.mark.skip(reason=missing_for_sandbox()))
         if item.get_closest_marker("docker") and missing_for_docker():
             item.add_marker(pytest.mark.skip(reason=missing_for_docker()))
 

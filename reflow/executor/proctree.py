@@ -117,6 +117,18 @@ def kill_marked(directories: Collection[str]) -> None:
                 os.kill(pid, signal.SIGKILL)
 
 
+def kill_with_words(words: Collection[str]) -> None:
+    """Kill the processes that have one of these words on their command lines."""
+    wanted = {os.fsencode(word) for word in words}
+    with suppress(FileNotFoundError):
+        for name in os.listdir("/proc"):
+            if not name.isdecimal() or int(name) == os.getpid():
+                continue
+            with suppress(OSError), open(f"/proc/{name}/cmdline", "rb") as file:
+                if not wanted.isdisjoint(file.read().split(b"\0")):
+                    os.kill(int(name), signal.SIGKILL)
+
+
 def _read(pid: int) -> Process | None:
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:

@@ -161,7 +161,8 @@ class SandboxExecutor(LocalExecutor):
         await self._store.close()
 
     async def _end_leftovers(self, leftovers: list[ExecDir]) -> None:
-        """Nothing is left of dead runs: their launchers ended with them, and took all with them."""
+        """Launchers end with their runs, and take all with them but for a bubblewrap that is just starting."""
+        await self._files(proctree.kill_with_words, [f"{directory.path}/return" for directory in leftovers])
 
     def kill_now(self) -> None:
         """Kill everything at once: it ends with the launcher."""

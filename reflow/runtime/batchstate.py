@@ -108,7 +108,7 @@ def read_entries(path: str) -> dict[str, BatchEntry]:
         return {}
     try:
         rows = load_json(data).get("Runs") or {}
-        return {id: BatchEntry.from_json(row) for id, row in rows.items() if row}
+        return {id: BatchEntry.from_json(row) for id, row in rows.items() if row is not None}
     except (ValueError, KeyError, TypeError, AttributeError) as err:
         raise BatchError(f"{path} is damaged ({err}): remove it, and no run counts as done") from err
 

@@ -92,7 +92,6 @@ BAD_MANNERS = {
     "writes an index beside": "echo index > {}.bai",
     "moves": "mv {} {}.moved",
     "deletes": "rm -f {}",
-    "links": "ln -f {} /tmp/link; echo x >> /tmp/link",
     "links beside": "ln {} {}.link && echo x >> {}.link",
     "truncates": ": > {}",
     "changes mode and time": "chmod 600 {}; touch {}",
@@ -388,14 +387,33 @@ asyncio.run(main())
 """
 
 
-async def test_all_ends_with_a_run_that_is_killed(tmp_path: Path) -> None:
-    argv = sandboxes.python("-c", CRASH, str(tmp_path), "setsid sleep 86381 & trap '' TERM; sleep 86382")
+def started(argv: list[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(argv)
+
+
+def crash(argv: list[str]) -> None:
+    """Kill a run once it has started an exec."""
     child = subprocess.Popen(argv, stdout=subprocess.PIPE, cwd=sandboxes.ROOT)
     assert child.stdout is not None
     assert child.stdout.readline() == b"running\n"
     child.kill()
     child.wait()
     child.stdout.close()
+
+
+async def test_a_bubblewrap_that_was_just_starting_goes_when_the_next_run_starts(tmp_path: Path) -> None:
+    crash(sandboxes.python("-c", CRASH, str(tmp_path), "true"))
+    (left,) = (tmp_path / "local/execs").iterdir()
+    stuck = started(sandboxes.python("-c", "import time; time.sleep(600)", f"{left}/return"))
+    ground = Ground(tmp_path, "sandbox")
+    await ground.executor.start()
+    assert stuck.wait(10) == -signal.SIGKILL
+    await ground.executor.close()
+
+
+async def test_all_ends_with_a_run_that_is_killed(tmp_path: Path) -> None:
+    argv = sandboxes.python("-c", CRASH, str(tmp_path), "setsid sleep 86381 & trap '' TERM; sleep 86382")
+    crash(argv)
     await gone("setsid sleep 86381")
     await gone("sandbox_launcher.py")
     ground = Ground(tmp_path, "sandbox")
@@ -518,7 +536,7 @@ def test_a_ban_of_user_namespaces_is_found_and_explained() -> None:
 async def test_a_missing_bubblewrap_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     ground = Ground(tmp_path, "sandbox")
-    with pytest.raises(ReflowError, match="bubblewrap .*was not found on PATH") as caught:
+    with pytest.raises(ReflowError, match=r"bubblewrap .*was not found on PATH") as caught:
         await ground.executor.start()
     assert caught.value.kind is Kind.PRECONDITION
     await ground.executor.close()
