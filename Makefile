@@ -19,7 +19,7 @@ check: venv
 	$(BIN)ruff check -q .
 	$(BIN)mypy
 	$(BIN)lint-imports --no-logo
-	$(BIN)codespell -q 3 README.md docs reflow tests/unit
+	$(BIN)codespell -q 3 README.md docs reflow
 	$(PY) -m pytest tests/unit -q -n auto
 
 format: venv

@@ -14,6 +14,11 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# No test is timed: the machines are shared.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 DOCKER_IMAGES = ("ubuntu:latest", "alpine:latest")
 

@@ -22,7 +22,7 @@ Kill ends what runs on this machine:
 		that is part of a batch the execs are ended, and the other runs go on
 	ID	of an exec or task, or its name ALLOC/ID: its processes get SIGTERM, and SIGKILL a second
 		later; a container is killed. Its run goes on as after any exec that fails
-	ALLOC/	as "reflow list" shows it: all runs that have execs in that directory
+	ALLOC	as "reflow list" shows it: all runs that have execs in that directory
 
 Names that stand for nothing that runs are told, and the exit status is then 1."""
 
@@ -60,10 +60,15 @@ async def _kill(app: App, word: str) -> int:
 
 
 def _kill_named(word: str, name: Name, live: list[LiveRun], directories: list[str]) -> None:
+    from reflow.runtime.livework import local_dir_id
+
     if name.kind is NameKind.ALLOC:
         _kill_alloc(word, name.alloc, live, directories)
         return
     assert name.id is not None
+    if name.kind is NameKind.ID and str(name.id) in map(local_dir_id, directories):
+        _kill_alloc(word, str(name.id), live, directories)
+        return
     runs = [each for each in live if name.id.expands_to(each.run.id)] if name.kind is NameKind.ID else []
     if len(runs) > 1:
         raise Fatal(f"{word}: more than one run begins so")

@@ -50,9 +50,9 @@ class ExecDir:
 
     def note(self, tenant: Tenant) -> None:
         """Write down, in the lock's file, whose it is: for those who look at what runs here."""
-        text = f"{tenant.id} {tenant.owner} {tenant.executor} {tenant.pid}\n"
+        # Always of the same length: it is written in the place of the one before.
+        text = f"{tenant.id} {tenant.owner:<10} {tenant.executor:<10} {tenant.pid:<10}\n"
         with contextlib.suppress(OSError):
-            os.ftruncate(self._lock_fd, 0)
             os.pwrite(self._lock_fd, text.encode(), 0)
 
     @property

@@ -38,6 +38,7 @@ from reflow.executor.sandbox_spawn import Child, Exit, Launcher, OverlayError
 from reflow.executor.sandbox_trial import Trial, try_bubblewrap
 from reflow.executor.sandbox_words import (
     Bound,
+    Program,
     User,
     environment,
     read_only_root,
@@ -105,7 +106,7 @@ class SandboxExecutor(LocalExecutor):
         super().__init__(localdir, repository, locator, hard_memory=hard_memory)
         self._store = images
         self._try_program = try_program
-        self._trial = Trial("", User(0, 0, False), "not tried yet")
+        self._trial = Trial(Program(""), User(0, 0, False), "not tried yet")
         self._launcher: Launcher | None = None
         self._starting = asyncio.Lock()
         self._has_overlay = True
@@ -143,7 +144,7 @@ class SandboxExecutor(LocalExecutor):
         for name, _, _ in ways:
             for directory in ("lower", "upper", "work", "point"):
                 os.makedirs(f"{trial}/{name}/{directory}")
-        launcher = Launcher(self._trial.program, trial, ways)
+        launcher = Launcher(self._trial.program.path, trial, ways)
         await to_the_end(launcher.start())
         if not launcher.way:
             self._has_overlay = self._has_root_overlay = False
@@ -161,7 +162,7 @@ class SandboxExecutor(LocalExecutor):
         await self._store.close()
 
     async def _end_leftovers(self, leftovers: list[ExecDir]) -> None:
-        """Launchers end with their runs, and take all with them but for a bubblewrap that is just starting."""
+        """Launchers end with their runs, and take all with them but for what is just starting."""
         await self._files(proctree.kill_with_words, [f"{directory.path}/return" for directory in leftovers])
 
     def kill_now(self) -> None:
@@ -224,9 +225,11 @@ class SandboxExecutor(LocalExecutor):
             self._has_overlay = False
 
     async def _sandboxed(self, running: LocalExec, setup: _Setup) -> Exit:
-        pipes = [LogPipe(self.logs, running.log_files[stream]) for stream in STREAMS]
+        pipes: list[LogPipe] = []
         child: Child | None = None
         try:
+            for stream in STREAMS:
+                pipes.append(LogPipe(self.logs, running.log_files[stream]))
             child = setup.launcher.launch(setup.job, *[pipe.writer_fd for pipe in pipes])
             self._children[running.id] = child
             for pipe in pipes:
@@ -266,7 +269,7 @@ class SandboxExecutor(LocalExecutor):
     async def _set_up(self, running: LocalExec, directory: str, staged: staging.Staged) -> _Setup:
         """Decide how an exec is run, and make what that takes."""
         launcher = await self._living_launcher()
-        image = self._images[running.id]
+        image, program = self._images[running.id], self._trial.program
         overlays: list[Overlay] = []
         unmounts: list[bytes] = []
         arg = f"{directory}/arg"
@@ -284,7 +287,7 @@ class SandboxExecutor(LocalExecutor):
                 overlays.append(root.overlay)
             root_words = writable_root(root.point)
         else:
-            root_words = read_only_root(image.root, await self._files(image.full_etc))
+            root_words = read_only_root(program, image.root, await self._files(image.full_etc))
         bounds = [
             Bound(f"{directory}/tmp", "/tmp"),
             Bound(f"{directory}/return", "/return"),
@@ -293,8 +296,10 @@ class SandboxExecutor(LocalExecutor):
         bounds += [Bound(path, f"/arg/{place}", is_read_only=True) for place, path in staged.foreign.items()]
         command = [BASH, "-e", "-l", "-o", "pipefail", *_script(directory, staged.command)]
         user = self._user(launcher)
-        words = sandbox_words(root_words, user, bounds, image.working_dir, command, STATUS_FD)
-        argv = [os.fsencode(word) for word in (self._trial.program, *words)]
+        words = sandbox_words(
+            program, root_words, user, bounds, image.working_dir, command, status_fd=STATUS_FD
+        )
+        argv = [os.fsencode(word) for word in words]
         return _Setup(launcher, root, (overlays, argv, _environment(running, image), unmounts))
 
     def _user(self, launcher: Launcher) -> User:

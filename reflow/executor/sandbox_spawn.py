@@ -280,11 +280,12 @@ class Launcher:
 
     def kill(self) -> None:
         """End it, and all that it has started, at once. May be called from any thread."""
+        # First, so that nothing that is killed here looks as if it had ended by itself.
+        with contextlib.suppress(OSError, AttributeError):
+            self._socket.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]  # it may be gone by now
         for child in list(self._children.values()):
             if child.pid:
                 _kill_group(child.pid)
-        with contextlib.suppress(OSError, AttributeError):
-            self._socket.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]  # it may be gone by now
 
     def close(self) -> None:
         """End it; nothing that it started may be left. Blocks for a moment."""

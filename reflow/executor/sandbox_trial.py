@@ -8,7 +8,7 @@ import sys
 from typing import NamedTuple
 
 from reflow.executor.machine import find_program
-from reflow.executor.sandbox_words import User, sandbox_words
+from reflow.executor.sandbox_words import Program, User, sandbox_words
 
 PROGRAM = "bwrap"
 
@@ -22,13 +22,14 @@ _BANS = (
         "kernel.apparmor_restrict_unprivileged_userns is 1",
     ),
 )
+_UNKNOWN = "Unknown option"
 _NAMESPACE_WORDS = ("namespace", "uid map", "not permitted", "permission denied", "no space left")
 
 
 class Trial(NamedTuple):
     """The program, who commands run as without overlays, and why it does not work (empty: it does)."""
 
-    program: str
+    program: Program
     user: User
     trouble: str
 
@@ -36,12 +37,16 @@ class Trial(NamedTuple):
 def try_bubblewrap() -> Trial:
     """Run nothing in a sandbox made of this machine's own root file system. Blocks for milliseconds."""
     user = User(os.getuid(), os.getgid(), os.geteuid() != 0)
-    program = find_program(PROGRAM)
+    path = find_program(PROGRAM)
     if sys.platform != "linux":
-        return Trial("", user, "it is for Linux")
-    if program is None:
-        return Trial("", user, f"bubblewrap ({PROGRAM}) was not found on PATH")
+        return Trial(Program(""), user, "it is for Linux")
+    if path is None:
+        return Trial(Program(""), user, f"bubblewrap ({PROGRAM}) was not found on PATH")
+    program = Program(path)
     said = _run(program, user)
+    if _UNKNOWN in said:
+        program = Program(path, is_old=True)
+        said = _run(program, user)
     if said and not user.needs_namespace:
         # Root in a container that may not mount: perhaps it may make user namespaces.
         inside = user._replace(needs_namespace=True)
@@ -50,17 +55,17 @@ def try_bubblewrap() -> Trial:
     return Trial(program, user, _explained(said) if said else "")
 
 
-def _run(program: str, user: User) -> str:
+def _run(program: Program, user: User) -> str:
     """Run bubblewrap; what it says when it fails."""
-    null_fd = os.open(os.devnull, os.O_RDWR)
-    words = sandbox_words(["--ro-bind", "/", "/"], user, [], "/", ["/bin/sh", "-c", ":"], null_fd)
+    fd = os.open(os.devnull, os.O_RDWR)
+    root = ["--ro-bind", "/", "/"]
     try:
         done = subprocess.run(
-            [program, *words],
-            stdin=null_fd,
-            stdout=null_fd,
+            sandbox_words(program, root, user, [], "/", ["/bin/sh", "-c", ":"], status_fd=fd),
+            stdin=fd,
+            stdout=fd,
             stderr=subprocess.PIPE,
-            pass_fds=[null_fd],
+            pass_fds=[fd],
             timeout=_TIMEOUT_S,
             check=False,
         )
@@ -69,7 +74,7 @@ def _run(program: str, user: User) -> str:
     except OSError as err:
         return (err.strerror or str(err)).lower()
     finally:
-        os.close(null_fd)
+        os.close(fd)
     if done.returncode == 0:
         return ""
     lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
@@ -79,6 +84,8 @@ def _run(program: str, user: User) -> str:
 def _explained(said: str) -> str:
     """Say what stands in the way, and who can change it."""
     text = f"bubblewrap does not work here: {said}"
+    if _UNKNOWN in said:
+        return f"{text}: it is too old"
     if not any(word in said.lower() for word in _NAMESPACE_WORDS):
         return text
     for path, value, meaning in _BANS:

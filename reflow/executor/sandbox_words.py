@@ -18,8 +18,7 @@ _CAPABILITIES = (
     *("NET_BIND_SERVICE", "NET_RAW", "SYS_CHROOT", "MKNOD", "AUDIT_WRITE"),
 )
 _ISOLATION = (*("--die-with-parent", "--new-session", "--unshare-pid", "--as-pid-1", "--unshare-ipc"),)
-_SHM = ("--perms", "1777", "--size", str(SHM_BYTES), "--tmpfs", "/dev/shm")
-_DEVICES = ("--dev", "/dev", "--mqueue", "/dev/mqueue", *_SHM, "--ro-bind-try", "/sys", "/sys")
+_DEVICES = ("--dev", "/dev", "--mqueue", "/dev/mqueue")
 # What root could change of this machine.
 _PROTECTED = ("/proc/sys", "/proc/fs", "/proc/sysrq-trigger")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -33,6 +32,13 @@ class Bound(NamedTuple):
     is_read_only: bool = False
 
 
+class Program(NamedTuple):
+    """Bubblewrap. An old one (before 0.7) cannot give a new file system a size, nor, at times, a mode."""
+
+    path: str
+    is_old: bool = False
+
+
 class User(NamedTuple):
     """Who a command runs as, and whether that takes a user namespace."""
 
@@ -42,24 +48,28 @@ class User(NamedTuple):
 
 
 def sandbox_words(
+    program: Program,
     root: Sequence[str],
     user: User,
     bounds: Iterable[Bound],
     working_dir: str,
     command: Sequence[str],
+    *,
     status_fd: int,
 ) -> list[str]:
-    """The words of a command line, without the program; ``root`` has those that make the root file system."""
-    words = ["--json-status-fd", str(status_fd), *_ISOLATION]
+    """The words of a command line; ``root`` has those that make the root file system."""
+    words = [program.path, "--json-status-fd", str(status_fd), *_ISOLATION]
     if user.needs_namespace:
         words += ["--unshare-user", "--uid", str(user.uid), "--gid", str(user.gid)]
-    words += [*root, "--proc", "/proc"]
+    # Those first: bubblewrap reads the list of all mounts for each of them, and /sys adds many.
+    words += root
+    for bound in bounds:
+        words += ["--ro-bind" if bound.is_read_only else "--bind", bound.source, bound.target]
+    words += ["--proc", "/proc"]
     if user.uid == 0:
         for path in _PROTECTED:
             words += ["--ro-bind-try", path, path]
-    words += _DEVICES
-    for bound in bounds:
-        words += ["--ro-bind" if bound.is_read_only else "--bind", bound.source, bound.target]
+    words += [*_DEVICES, *_tmpfs(program, "/dev/shm", SHM_BYTES), "--ro-bind-try", "/sys", "/sys"]
     if user.uid == 0:
         words += ["--cap-drop", "ALL"]
         for name in _CAPABILITIES:
@@ -72,7 +82,15 @@ def writable_root(point: str) -> list[str]:
     return ["--bind", point, "/"]
 
 
-def read_only_root(root: str, etc: str) -> list[str]:
+def _tmpfs(program: Program, path: str, size_bytes: int = 0) -> list[str]:
+    """A new file system that everybody may write to."""
+    if program.is_old:
+        return ["--tmpfs", path]
+    size = ["--size", str(size_bytes)] if size_bytes else []
+    return ["--perms", "1777", *size, "--tmpfs", path]
+
+
+def read_only_root(program: Program, root: str, etc: str) -> list[str]:
     """A root file system of directories that cannot be written to, but for /var/tmp and /run.
 
     ``root`` is the image's, ``etc`` stands for its /etc.
@@ -89,7 +107,7 @@ def read_only_root(root: str, etc: str) -> list[str]:
                 words += ["--ro-bind", entry.path, target]
     words += ["--ro-bind", etc, "/etc", "--tmpfs", "/run"]
     if os.path.isdir(f"{root}/var/tmp"):
-        words += ["--perms", "1777", "--tmpfs", "/var/tmp"]
+        words += _tmpfs(program, "/var/tmp")
     return words
 
 

@@ -110,7 +110,7 @@ class Effort:
 
     __slots__ = ("_left",)
 
-    def __init__(self, limit: int = 1 << 21) -> None:
+    def __init__(self, limit: int = 1 << 20) -> None:
         self._left = limit
 
     def spend(self, steps: int) -> None:
@@ -250,6 +250,8 @@ def intersection(one: Space, two: Space, effort: Effort) -> Space:
         return two
     if two is None:
         return one
+    if isinstance(one, VariantSpace) and isinstance(two, VariantSpace) and one.tag != two.tag:
+        return NOTHING
     effort.spend(1)
     match one, two:
         case TupleSpace(), TupleSpace():
@@ -259,7 +261,7 @@ def intersection(one: Space, two: Space, effort: Effort) -> Space:
             return _list_intersection(one, two, effort)
         case StructSpace(), StructSpace():
             return _struct_intersection(dict(one.fields), dict(two.fields), effort)
-        case VariantSpace(), VariantSpace() if one.tag == two.tag:
+        case VariantSpace(), VariantSpace():
             element = intersection(one.element, two.element, effort)
             return NOTHING if element is NOTHING else VariantSpace(one.tag, element)
         case _:

@@ -18,6 +18,7 @@ from reflow.lang.env import Env
 from reflow.lang.evaluation import Session, Site, evaluate
 from reflow.lang.extent import check_list
 from reflow.lang.force import force
+from reflow.lang.limit import MAX_LIST
 from reflow.lang.print_value import show
 from reflow.lang.value import CallSite, Dir, MapValue, Value
 
@@ -69,7 +70,8 @@ def _range(site: Site, values: list[Value]) -> Value:
     begin, end = values
     if begin > end:
         raise EvalError("invalid range")
-    check_list(end - begin, site.expr.pos)
+    if end - begin > MAX_LIST:
+        raise EvalError(f"range of {end - begin} numbers is too long, the limit is {MAX_LIST}", site.expr.pos)
     return list(range(begin, end))
 
 

@@ -25,6 +25,7 @@ from reflow.lang.source import Pos
 _MAGIC = b"reflow module\n"
 _DIGEST_BYTES = 32
 _MAX_RECORDS = 2000
+_MAX_BYTES = 256 << 20
 _PACKAGE = os.path.dirname(os.path.abspath(__file__))
 
 Event = tuple[str, ...]
@@ -41,9 +42,14 @@ class ModuleStore:
         """The events and the tree of a record; None when there is none that can be trusted."""
         if not self._is_private():
             return None
+        path = self._path(key)
         try:
-            with open(self._path(key), "rb") as stream:
+            status = os.stat(path)
+            if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_BYTES:
+                return None
+            with open(path, "rb") as stream:
                 content = stream.read()
+            os.utime(path)
         except OSError:
             return None
         start = len(_MAGIC) + _DIGEST_BYTES
@@ -85,14 +91,20 @@ class ModuleStore:
         return is_own_directory and not stat.S_IMODE(status.st_mode) & 0o077
 
     def _prune(self) -> None:
-        """Delete the older half when there are too many records."""
+        """Delete what was not used for longest, down to half, when there is too much."""
+        entries = []
         with os.scandir(self.directory) as found:
-            entries = list(found)
-        if len(entries) <= _MAX_RECORDS:
+            for each in found:
+                status = each.stat()
+                entries.append((status.st_mtime_ns, status.st_size, each.path))
+        count, size_bytes = len(entries), sum([size for _, size, _ in entries])
+        if count <= _MAX_RECORDS and size_bytes <= _MAX_BYTES:
             return
-        entries.sort(key=lambda entry: entry.stat().st_mtime_ns)
-        for entry in entries[: len(entries) // 2]:
-            os.unlink(entry.path)
+        for _, size, path in sorted(entries):
+            if count <= _MAX_RECORDS // 2 and size_bytes <= _MAX_BYTES // 2:
+                return
+            os.unlink(path)
+            count, size_bytes = count - 1, size_bytes - size
 
 
 def default_store() -> ModuleStore:

@@ -9,7 +9,6 @@ Source: batch/batch.go.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import copy
 import os
 import time
@@ -20,9 +19,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ProgramError, ReflowError
+from reflow.flow.data import LocalFile
 from reflow.lang.flags import UsageError as ParameterError
 from reflow.lang.program import Program, flag_names, load
-from reflow.lang.session import Session
 from reflow.runtime.batchfile import (
     BatchError,
     BatchFiles,
@@ -32,8 +31,10 @@ from reflow.runtime.batchfile import (
     read_config,
     read_runs,
 )
+from reflow.runtime.batchsession import SharedSession
 from reflow.runtime.batchstate import BatchEntry, BatchLock, read_entries, write_entries
 from reflow.runtime.config import Config
+from reflow.runtime.explain import explain_database
 from reflow.runtime.home import runs_dir
 from reflow.runtime.localcluster import LocalCluster
 from reflow.runtime.log import ERROR, LEVELS, Log, RunLog
@@ -50,9 +51,6 @@ if TYPE_CHECKING:
 
 TICK_S = 5.0
 SAVE_INTERVAL_S = 30.0
-
-_current_log: contextvars.ContextVar[Log] = contextvars.ContextVar("current_log")
-"""Where the program that is evaluated just now traces to."""
 
 
 class BatchRequest:
@@ -99,7 +97,8 @@ class Batch:
         self._request = request
         self._files = request.files
         self._explain = explain
-        self._session = Session(note=self._tell, trace=self._tell, store=store)
+        self._session = SharedSession(log, store)
+        self._explained = explain_database()
         self._group = status.group(f"batch {os.getcwd()}")
         self._rows: dict[BatchEntry, Row] = {}
         self._runners: dict[BatchEntry, Runner] = {}
@@ -116,9 +115,6 @@ class Batch:
         self._saved_s = 0.0
         self._is_changed = False
         self._is_open = False
-
-    def _tell(self, line: str) -> None:
-        _current_log.get(self._log).info(line)
 
     # Before the runs.
 
@@ -242,12 +238,12 @@ class Batch:
     async def _do(self, entry: BatchEntry) -> None:
         """Do one run; how it ended is in its state."""
         log = Log(LEVELS["off"], _discard)
-        _current_log.set(log)
+        files = self._session.enter(log)
         row = self._rows[entry] = self._group.row(entry.run_id.short, "loading")
         try:
             program = self._load(entry, log)
             if program is not None:
-                await self._evaluate(entry, program, log)
+                await self._evaluate(entry, program, log, files)
         except (ReflowError, OSError) as err:
             self._settle(entry, as_set_up_error(err))
         finally:
@@ -294,13 +290,15 @@ class Batch:
         except OSError as err:
             self._log.error(f"the state of run {entry.id} cannot be saved: {err}")
 
-    async def _evaluate(self, entry: BatchEntry, program: Program, log: Log) -> None:
+    async def _evaluate(
+        self, entry: BatchEntry, program: Program, log: Log, files: dict[LocalFile, None]
+    ) -> None:
         stores, cluster = await self._shared()
         request = copy.copy(self._request.run)
         request.path, request.args = entry.program, entry.argv
-        member = Membership(entry.state, stores, cluster, self._files.log(entry.id))
+        member = Membership(entry.state, stores, cluster, self._explained, self._files.log(entry.id))
         runner = self._runners[entry] = Runner(
-            self._config, log, Status(), request, program, self._local_files, self._explain, member
+            self._config, log, Status(), request, program, lambda: list(files), self._explain, member
         )
         self._show(entry)
         await runner.run()
@@ -331,6 +329,7 @@ class Batch:
             await self._cluster.close(kill=self._is_stopping)
         if self._stores is not None:
             await self._stores.close()
+        self._explained.close()
 
     def kill_now(self) -> None:
         """End what runs without waiting for it: for a second signal."""
@@ -361,7 +360,7 @@ class Batch:
         }
 
 
-def _sources(session: Session) -> Digest:
+def _sources(session: SharedSession) -> Digest:
     """Names the texts of all modules of a program."""
     parts = []
     for path in sorted(session.sources):

@@ -236,14 +236,20 @@ class RunWriter:
 _INSERT_NODE = "INSERT INTO nodes (flow, ident, command, parts, first_us) VALUES (?, ?, ?, ?, ?)"
 
 
-async def record_run(facts: RunFacts, decisions: Sequence[Decisions], inputs: Collection[LocalFile]) -> None:
-    """Record a run that has ended. Raises ReflowError."""
-    database = explain_database()
+async def record_run(
+    facts: RunFacts,
+    decisions: Sequence[Decisions],
+    inputs: Collection[LocalFile],
+    shared: Database | None = None,
+) -> None:
+    """Record a run that has ended; in a file that is open for several, if it is given. Raises ReflowError."""
+    database = shared or explain_database()
     try:
         writer = RunWriter(facts, decisions, inputs)
         await database.perform(database.transact(writer.write))
     finally:
-        database.close()
+        if shared is None:
+            database.close()
 
 
 def _node_row(

@@ -184,8 +184,8 @@ def _family(where: LocalExecDir) -> list[int]:
     """The processes of an exec; none when the directory has another tenant by now."""
     if tenant_of(where.path) != where.tenant or not where.tenant.pid:
         return []
-    processes = proctree.scan()
-    return [process.pid for process in proctree.tree(where.tenant.pid, processes)]
+    family = proctree.tree(where.tenant.pid, proctree.scan())
+    return [process.pid for process in family if process.rss_bytes]  # others have ended
 
 
 def _kill_container(id: str) -> bool:

@@ -408,7 +408,8 @@ class Runner:
         start_us = int(self._state.created.timestamp() * 1e6)
         facts = RunFacts(self.id, start_us, self._program.path, settings)
         try:
-            await record_run(facts, self._decisions, self._local_files())
+            shared = None if self._member is None else self._member.explained
+            await record_run(facts, self._decisions, self._local_files(), shared)
         except ReflowError as err:
             self._log.error(f"reflow why will miss this run: {err}")
 

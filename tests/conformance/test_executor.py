@@ -524,7 +524,7 @@ async def test_an_interrupted_copy_of_inputs_leaves_nothing(
 ) -> None:
     files = {f"f{n}": await ground.users(f"f{n}", b"%d" % n * 1000) for n in range(400)}
     id = Digest.random()
-    putting = asyncio.ensure_future(ground.put(command("ls %s", Fileset(files)), id))
+    putting = asyncio.ensure_future(ground.put(command("ls %s; sleep 60", Fileset(files)), id))
     await asyncio.sleep(0.03)
     await ground.executor.remove(id)
     with pytest.raises(ReflowError) as caught:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import AsyncIterator
@@ -74,6 +75,12 @@ def error_of(result: object) -> ReflowError:
     error = getattr(result, "error", None)
     assert isinstance(error, ReflowError)
     return error
+
+
+@pytest.fixture
+def doze() -> str:
+    """A command that takes a day, and that nobody else has."""
+    return f"sleep 86400.{int.from_bytes(os.urandom(4)):010}"
 
 
 # What is protected.
@@ -313,37 +320,45 @@ async def test_an_unknown_image_is_named(tmp_path: Path, monkeypatch: pytest.Mon
 # Ends.
 
 
-async def test_nothing_outlives_its_exec(ground: Ground) -> None:
-    script = "setsid sleep 86341 & (sleep 86342 & disown); nohup sleep 86343 >/dev/null 2>&1 & echo x > %s"
+async def test_nothing_outlives_its_exec(ground: Ground, doze: str) -> None:
+    script = f"setsid {doze} & ({doze} & disown); nohup {doze} >/dev/null 2>&1 & echo x > %s"
     assert await ground.output(script, OUT) == b"x\n"
-    assert sandboxes.processes_with("sleep 8634") == []
+    assert sandboxes.processes_with(doze) == []
 
 
 @pytest.mark.parametrize("delay_s", [0, 0.002, 0.004, 0.006, 0.008, 0.01, 0.015, 0.02, 0.05])
 async def test_nothing_is_left_of_an_exec_that_is_interrupted_at_any_moment(
-    ground: Ground, delay_s: float
+    ground: Ground, doze: str, delay_s: float
 ) -> None:
     file = await ground.object(b"x" * 900_000)
     id = Digest.random()
-    putting = asyncio.ensure_future(ground.put(command("trap '' TERM; : %s; sleep 86351", file), id))
+    putting = asyncio.ensure_future(ground.put(command(f"trap '' TERM; : %s; {doze}", file), id))
     await asyncio.sleep(delay_s)
     await ground.executor.remove(id)
     with pytest.raises(ReflowError) as caught:
         await (await putting).wait()
     assert caught.value.kind is Kind.CANCELED
-    assert sandboxes.processes_with("sleep 86351") == []
+    assert sandboxes.processes_with(doze) == []
     assert ground.left() == []
     assert await ground.output("echo x > %s", OUT) == b"x\n"
 
 
-async def test_kill_now_leaves_nothing(ground: Ground) -> None:
-    running = await ground.put(command("setsid sleep 86361 & sleep 86362"))
-    await asyncio.sleep(0.1)
-    assert len(sandboxes.processes_with("sleep 8636")) > 2
+async def test_kill_now_leaves_nothing(ground: Ground, doze: str) -> None:
+    running = await ground.put(command(f"setsid {doze} & {doze}"))
+    await appear(doze, 3)
     await asyncio.to_thread(ground.executor.kill_now)
     with pytest.raises(ReflowError):
         await asyncio.wait_for(running.wait(), 10)
-    await gone("sleep 8636")
+    await gone(doze)
+
+
+async def appear(mark: str, count: int) -> None:
+    """Wait until so many processes have ``mark`` in their command line."""
+    for _ in range(500):
+        if len(sandboxes.processes_with(mark)) >= count:
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError(sandboxes.processes_with(mark))
 
 
 async def gone(mark: str) -> None:
@@ -356,9 +371,11 @@ async def gone(mark: str) -> None:
 
 
 @pytest.mark.parametrize("victim", ["launcher", "bubblewrap"])
-async def test_execs_fail_and_others_run_after_a_helper_was_killed(ground: Ground, victim: str) -> None:
-    running = await ground.put(command("setsid sleep 86371 & sleep 86372"))
-    await asyncio.sleep(0.1)
+async def test_execs_fail_and_others_run_after_a_helper_was_killed(
+    ground: Ground, doze: str, victim: str
+) -> None:
+    running = await ground.put(command(f"setsid {doze} & {doze}"))
+    await appear(doze, 3)
     os.kill(launcher_pid(ground) if victim == "launcher" else running.pid, signal.SIGKILL)
     if victim == "launcher":
         with pytest.raises(ReflowError, match="launcher ended") as caught:
@@ -367,7 +384,7 @@ async def test_execs_fail_and_others_run_after_a_helper_was_killed(ground: Groun
     else:
         await asyncio.wait_for(running.wait(), 10)
         assert error_of(await running.result()).kind is Kind.OOM  # as whatever SIGKILL ended
-    await gone("sleep 8637")
+    await gone(doze)
     assert await ground.output("echo x > %s", OUT) == b"x\n"
 
 
@@ -411,11 +428,10 @@ async def test_a_bubblewrap_that_was_just_starting_goes_when_the_next_run_starts
     await ground.executor.close()
 
 
-async def test_all_ends_with_a_run_that_is_killed(tmp_path: Path) -> None:
-    argv = sandboxes.python("-c", CRASH, str(tmp_path), "setsid sleep 86381 & trap '' TERM; sleep 86382")
-    crash(argv)
-    await gone("setsid sleep 86381")
-    await gone("sandbox_launcher.py")
+async def test_all_ends_with_a_run_that_is_killed(tmp_path: Path, doze: str) -> None:
+    crash(sandboxes.python("-c", CRASH, str(tmp_path), f"setsid {doze} & trap '' TERM; {doze}"))
+    await gone(doze)
+    await gone(f"{tmp_path}/local/spare")
     ground = Ground(tmp_path, "sandbox")
     await ground.executor.start()
     assert ground.left() == []
@@ -531,6 +547,39 @@ def test_a_ban_of_user_namespaces_is_found_and_explained() -> None:
     assert done.stdout.startswith("PRECONDITION bubblewrap does not work here: ")
     assert "user namespaces are banned: user.max_user_namespaces is 0" in done.stdout
     assert "administrator" in done.stdout
+
+
+OLD = """#!/bin/sh
+for word; do
+    case $word in --size|--perms) echo "bwrap: Unknown option $word" >&2; exit 1;; esac
+done
+exec {real} "$@"
+"""
+
+
+async def test_an_older_bubblewrap_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = shutil.which("bwrap")
+    old = tmp_path / "bin/bwrap"
+    old.parent.mkdir()
+    old.write_text(OLD.format(real=real))
+    old.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{old.parent}:{os.environ['PATH']}")
+    ground = Ground(tmp_path, "sandbox")
+    await ground.executor.start()
+    assert await ground.output("echo x > /dev/shm/x; cat /dev/shm/x > %s", OUT) == b"x\n"
+    await ground.executor.close()
+
+
+async def test_a_bubblewrap_that_is_too_old_is_said_to_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bwrap").write_text('#!/bin/sh\necho "bwrap: Unknown option --json-status-fd" >&2; exit 1\n')
+    (tmp_path / "bwrap").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    ground = Ground(tmp_path, "sandbox")
+    with pytest.raises(ReflowError, match="Unknown option --json-status-fd: it is too old"):
+        await ground.executor.start()
+    await ground.executor.close()
 
 
 async def test_a_missing_bubblewrap_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import subprocess
@@ -18,7 +19,7 @@ from tests.execs import OUT, Ground, command
 
 pytestmark = [pytest.mark.docker, pytest.mark.sandbox]
 
-IMAGE = "reflow-test-probe:latest"
+IMAGE = f"reflow-test-probe-{os.getpid()}:latest"
 """ubuntu, with an environment and a working directory that it does not have."""
 
 
@@ -73,7 +74,7 @@ PROBES = {
     "inputs": "cd /arg; find . -type f | sort; find . -type f -exec stat -c '%%A %%s %%Y %%u' {} + | sort",
     "limits": "for l in n u l s c f v d t x q i e r; do ulimit -S$l; ulimit -H$l; done",
     "shell": "umask; echo $$ $0 $- $PPID $SHLVL $BASHOPTS; shopt -o pipefail; echo $#",
-    "processes": "ls -d /proc/[0-9]* | wc -l; readlink /proc/1/exe; tr '\\0' ' ' < /proc/1/comm",
+    "processes": "set -- /proc/[0-9]*; echo $#; readlink /proc/1/exe; tr '\\0' ' ' < /proc/1/comm",
     # Without 32 and 33, which the C library keeps for itself.
     "signals": "grep -E '^(SigIgn|SigBlk|ShdPnd)' /proc/self/status | sed 's/180000000$/000000000/'",
     "capabilities": "grep -E '^(CapPrm|CapEff)' /proc/self/status",

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import tarfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -243,3 +245,24 @@ def test_a_cached_run_needs_no_image(work: Workspace, nowhere: dict[str, str]) -
     shutil.rmtree(work.state / "images")
     done = run(work, "-executor", "sandbox", "-json", "hello.rf", **nowhere).ok()
     assert (done.json["executed"], done.json["cached"]) == (0, 1)
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_run_leaves_nothing(work: Workspace, number: signal.Signals) -> None:
+    doze = f"sleep 86400.{int.from_bytes(os.urandom(4)):010}"
+    work.write("slow.rf", HELLO.replace("echo hello", f"setsid {doze} & {doze}; echo"))
+    running = work.start("run", "-executor", "sandbox", "-json", "slow.rf")
+    deadline_s = time.monotonic() + 60
+    # The setsid one and the other; bash has both in its command line.
+    while len(sandboxes.processes_with(doze)) < 3:
+        assert time.monotonic() < deadline_s, running.communicate()
+        assert running.poll() is None, running.communicate()
+        time.sleep(0.02)
+    running.send_signal(number)
+    out, err = running.communicate(timeout=60)
+    assert running.returncode == 1, err
+    assert json.loads(out.splitlines()[-1])["error"]["kind"] == "Canceled"
+    assert sandboxes.processes_with(doze) == []
+    assert sandboxes.processes_with(str(work.home)) == []
+    assert not list((work.state / "local/execs").iterdir())

@@ -58,7 +58,8 @@ class Verbs(Workspace):
     def keys(self, *words: str) -> dict[str, list[str]]:
         """The cache keys of each exec, as the log of a run shows them."""
         err = self.run(*words).ok().err
-        blocks = re.findall(r"^reflow: (\w+\.\w+) \w{8} .*\n((?:\tsha256:\w{64}\n)+)", err, re.MULTILINE)
+        pattern = r"^reflow: (\w+\.\w+) \w{8} .*\n\tresources: .*\n((?:\tsha256:\w{64}\n)+)"
+        blocks = re.findall(pattern, err, re.MULTILINE)
         return {ident: text.split() for ident, text in blocks}
 
     def sql(self, name: str, statement: str, *values: object) -> list[tuple[object, ...]]:
@@ -111,10 +112,10 @@ def test_i7_list(work: Verbs) -> None:
         assert re.fullmatch(r"\w{16}", alloc)
         assert re.fullmatch(r"\w{64}", id)
         (row,) = work.reflow("list").ok().out.splitlines()
-        assert re.fullmatch(rf"alloc +\d\S+B \d\S* \d\S+B [12]?m?\d+s tester {alloc}", row)
+        assert re.fullmatch(rf"alloc +\d\S+B +\d\S* +\d\S+B +1m\d+s +tester +{alloc}", row)
         offer, row, execution = work.reflow("list", "-a").ok().out.splitlines()
         assert re.fullmatch(r"offer +\S+ +\S+ +\S+ +local", offer)
-        assert re.fullmatch(rf"exec +running +500.0MiB +0\.5 +0B +long\.Main +{name}", execution)
+        assert re.fullmatch(rf"exec +running +500.0MiB +1 +0B +long\.Main +{name}", execution)
         assert work.reflow("list", "-n", "-a").ok().out.split() == ["local", alloc, name]
         for word in (alloc, name, f"{alloc}/{id[:8]}", f"host:9000/{name}"):
             assert "long.Main" in work.reflow("list", word).ok().out
@@ -147,7 +148,7 @@ def test_i8_kill_ends_an_exec(work: Verbs) -> None:
 
 def test_i8_kill_ends_all_runs_of_an_alloc(work: Verbs) -> None:
     process, name = work.start_long()
-    work.reflow("kill", name.partition("/")[0] + "/").ok()
+    work.reflow("kill", name.partition("/")[0]).ok()
     assert ended(process)[0] == 1
 
 
@@ -374,7 +375,7 @@ def test_m2_bad_flags_of_collect(work: Verbs) -> None:
 
 
 def test_m2_collect_spares_what_a_live_run_uses(work: Verbs) -> None:
-    work.write("late.rf", TWO.replace("val Main = b", _SECOND))
+    work.write("late.rf", TWO.replace("val Main = b", _SECOND.replace("HERE", str(work.dir))))
     work.run("two.rf").ok()
     age(work, 30)
     process = work.start("run", "-executor", "process", "late.rf")
@@ -394,8 +395,8 @@ def test_m2_collect_spares_what_a_live_run_uses(work: Verbs) -> None:
 
 _SECOND = """
 val Main = exec(image := "ubuntu", mem := 100*MiB, cpu := 1) (out file) {"
-	touch begun
-	while ! test -e go; do sleep 0.05; done
+	touch HERE/begun
+	while ! test -e HERE/go; do sleep 0.05; done
 	cat {{b}}/one > {{out}}
 "}
 """

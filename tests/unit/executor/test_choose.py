@@ -13,7 +13,7 @@ from reflow.core.errors import Kind, ReflowError
 from reflow.executor import choose, sandbox_trial
 from reflow.executor.choose import choose_executor
 from reflow.executor.sandbox_trial import Trial
-from reflow.executor.sandbox_words import User
+from reflow.executor.sandbox_words import Program, User
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK"
 ERROR = b'HTTP/1.1 500 X\r\nContent-Type: application/json\r\n\r\n{"message": "out of sorts"}'
@@ -49,7 +49,7 @@ def socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def trial(trouble: str) -> Callable[[], Trial]:
-    return lambda: Trial("/usr/bin/bwrap", User(1, 1, True), trouble)
+    return lambda: Trial(Program("/usr/bin/bwrap"), User(1, 1, True), trouble)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 
 from reflow.executor.sandbox_words import (
     Bound,
+    Program,
     User,
     environment,
     read_only_root,
@@ -20,8 +21,12 @@ ROOT = User(0, 0, False)
 SOMEBODY = User(1000, 100, True)
 
 
-def words(user: User = SOMEBODY, bounds: tuple[Bound, ...] = ()) -> list[str]:
-    return sandbox_words(writable_root("/p"), user, bounds, "/w", ["/bin/bash", "-c", "x"], 7)
+BWRAP = Program("/usr/bin/bwrap")
+
+
+def words(user: User = SOMEBODY, bounds: tuple[Bound, ...] = (), program: Program = BWRAP) -> list[str]:
+    command = ["/bin/bash", "-c", "x"]
+    return sandbox_words(program, writable_root("/p"), user, bounds, "/w", command, status_fd=7)
 
 
 def test_the_command_is_the_last() -> None:
@@ -29,7 +34,15 @@ def test_the_command_is_the_last() -> None:
 
 
 def test_bubblewrap_says_what_it_does_on_the_descriptor_given() -> None:
-    assert words()[:2] == ["--json-status-fd", "7"]
+    assert words()[:3] == ["/usr/bin/bwrap", "--json-status-fd", "7"]
+
+
+def test_shared_memory_has_the_daemons_size_where_bubblewrap_knows_sizes() -> None:
+    assert "--perms 1777 --size 67108864 --tmpfs /dev/shm" in " ".join(words())
+    old = " ".join(words(program=BWRAP._replace(is_old=True)))
+    assert "--tmpfs /dev/shm" in old
+    assert "--size" not in old
+    assert "--perms" not in old
 
 
 @pytest.mark.parametrize("word", ["--die-with-parent", "--new-session", "--unshare-pid", "--as-pid-1"])
@@ -62,9 +75,9 @@ def test_root_cannot_change_this_machines_settings() -> None:
 
 
 def test_the_root_comes_before_what_is_mounted_in_it() -> None:
-    text = " ".join(words(bounds=(Bound("/d/tmp", "/tmp"), Bound("/u x", "/arg/0/0", True))))
-    order = ["--bind /p /", "--proc /proc", "--dev /dev", "--tmpfs /dev/shm", "--bind /d/tmp /tmp"]
-    places = [text.index(part) for part in (*order, "--ro-bind /u x /arg/0/0")]
+    text = " ".join(words(bounds=(Bound("/d/arg", "/arg"), Bound("/u x", "/arg/0/0", True))))
+    order = ["--bind /p /", "--bind /d/arg /arg", "--ro-bind /u x /arg/0/0", "--proc /proc", "--dev /dev"]
+    places = [text.index(part) for part in (*order, "--tmpfs /dev/shm")]
     assert places == sorted(places)
 
 
@@ -73,7 +86,7 @@ def test_a_read_only_root_is_made_of_the_images_directories(tmp_path: Path) -> N
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "bin").symlink_to("usr/bin")
     (tmp_path / "init").write_text("")
-    text = " ".join(read_only_root(str(tmp_path), "/own/etc"))
+    text = " ".join(read_only_root(BWRAP, str(tmp_path), "/own/etc"))
     assert text == (
         f"--symlink usr/bin /bin --ro-bind {tmp_path}/init /init --ro-bind {tmp_path}/opt /opt"
         f" --ro-bind {tmp_path}/usr /usr --ro-bind {tmp_path}/var /var --ro-bind /own/etc /etc"

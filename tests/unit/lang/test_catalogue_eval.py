@@ -17,7 +17,8 @@ fold, test1, compr, files, dirs | `test_values_that_are_true` |
 | types/type_test | `test_types`, `test_unify`, `test_constness`, `test_tenv` |
 | values: digest_test, equal_test, less_test, env_test, pretty_test | `test_value_digest`, `test_order`, \
 `test_env`, `test_print_value` |
-| values: map_test, dir_test | `test_value_digest`, `test_stdlib.directories_are_made_summed_and_listed_by_path` |
+| values: map_test, dir_test | `test_value_digest`, \
+`test_stdlib.directories_are_made_summed_and_listed_by_path` |
 | internal/scanner | `test_lexer` |
 | lang (older language) | not supported |
 | testutil: duplicate exported names | `test_check.a_name_exported_twice_is_there_twice` |

@@ -97,7 +97,7 @@ def test_expressions_have_their_values_also_when_they_are_delayed(
         ("zip([1], [1, 2])", "<input>:1:4: list sizes do not match: 1 vs 2"),
         ("reduce(func(a, b int) => a + b, [])", "<input>:1:7: cannot reduce empty list"),
         ("range(2, 1)", "invalid range"),
-        ("range(0, 1 << 40)", "list of 1099511627776 elements is too long"),
+        ("range(0, 1 << 40)", "range of 1099511627776 numbers is too long"),
         ('panic("no")', "<input>:1:6: panic: no"),
         ("1 << 10000000000", "integer of 10000000001 bits is too large"),
     ],

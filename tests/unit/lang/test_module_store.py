@@ -229,6 +229,37 @@ def test_old_records_make_room(here: Path, store: ModuleStore, monkeypatch: pyte
     assert len(os.listdir(store.directory)) <= 4
 
 
+def test_large_records_make_room_and_those_in_use_stay(
+    here: Path, store: ModuleStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "m.rf").write_text("val Used = 1\n")
+    opened(store)
+    used = only_record(store)
+    monkeypatch.setattr(module_store, "_MAX_BYTES", 10 * used.stat().st_size)
+    for number in range(30):
+        (here / "m.rf").write_text(f"val Main = {number}\n")
+        opened(store)
+        (here / "m.rf").write_text("val Used = 1\n")
+        opened(store)
+    assert used.exists()
+    assert len(os.listdir(store.directory)) <= 11
+
+
+@pytest.mark.parametrize("kind", ["pipe", "directory", "too large"])
+def test_what_stands_in_the_place_of_a_record_is_not_read(
+    here: Path, store: ModuleStore, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    (here / "m.rf").write_text("val Main = 1\n")
+    opened(store)
+    path = only_record(store)
+    if kind == "too large":
+        monkeypatch.setattr(module_store, "_MAX_BYTES", path.stat().st_size - 1)
+    else:
+        path.unlink()
+        os.mkfifo(path) if kind == "pipe" else path.mkdir()
+    assert opened(store).make(Session(), {})["Main"] == 1
+
+
 @pytest.mark.parametrize(
     ("variables", "place"),
     [

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reflow.core.digest import Digest
-from reflow.runtime.localcluster import exec_dir, _explain_directory, process_key
+from reflow.runtime.localcluster import _explain_directory, exec_dir, process_key
 
 if TYPE_CHECKING:
     import pytest
