@@ -3,9 +3,9 @@
 
 usage: bench/run.py [NAME…] [--n N] [--reps R] [--reflow CMD] [--json FILE]
 
-NAMEs: start immediate process docker warm check compr memory (default: all that can run here). Each row
-says what was measured, the floor, their ratio and the limit that we hold ourselves to. Floors are taken in
-the same minute as the figure. ``warm`` needs `pyfloor` of ``../shared/bench`` (or below ``REFLOW_SHARED``).
+NAMEs: start immediate process sandbox docker warm check compr memory (default: all that can run here). Each
+row says what was measured, the floor, their ratio and the limit that we hold ourselves to. Floors are taken
+in the same minute as the figure. ``warm`` needs `pyfloor` of ``../shared/bench`` (or below ``REFLOW_SHARED``).
 Everything happens below a temporary directory with a fresh ``HOME``.
 """
 
@@ -139,6 +139,29 @@ def process(bench: Bench) -> Iterator[Row]:
     took, floor = bench.pair(ours, lambda: spawn_floor(n, bench.env), bench.reps)
     yield Row(
         "process", f"one of {n} trivial execs / posix_spawn bash -c :", "ms", took * 1e3, floor * 1e3, 5
+    )
+
+
+def sandbox(bench: Bench) -> Iterator[Row]:
+    """Trivial execs in sandboxes, two in flight; the image is unpacked already."""
+    archive = bench.home / "image.tar"
+    try:
+        subprocess.run(["docker", "save", "-o", str(archive), IMAGE], capture_output=True, check=True)
+        subprocess.run(["bwrap", "--version"], capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as err:
+        print(f"sandbox: no bubblewrap, or no image {IMAGE}: not measured ({err})")
+        return
+    n = bench.n
+
+    def ours() -> float:
+        work = bench.fresh()
+        bench.seconds([*bench.reflow, "images", "-load", str(archive)])
+        (work / "wf.rf").write_text(fan_program(n, "echo {{i}}"))
+        return bench.seconds([*bench.reflow, "run", "-executor", "sandbox", "wf.rf"], work) / n
+
+    took, floor = bench.pair(ours, lambda: spawn_floor(n, bench.env), bench.reps)
+    yield Row(
+        "sandbox", f"one of {n} execs in sandboxes / posix_spawn bash -c :", "ms", took * 1e3, floor * 1e3, 7
     )
 
 
@@ -295,7 +318,7 @@ def compr(bench: Bench) -> Iterator[Row]:
 
 
 ROWS: dict[str, Callable[[Bench], Iterator[Row]]] = {
-    each.__name__: each for each in (start, immediate, process, docker, warm, check, compr, memory)
+    each.__name__: each for each in (start, immediate, process, sandbox, docker, warm, check, compr, memory)
 }
 
 

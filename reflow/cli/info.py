@@ -65,9 +65,22 @@ async def _tell_all(app: App, arguments: Arguments) -> int:
         elif name.kind is NameKind.ID:
             assert name.id is not None
             await _tell_id(app, word, name.id, is_full=arguments["full"])
+        elif name.kind is NameKind.ALLOC:
+            await _tell_alloc(app, word, name.alloc)
         else:
-            raise not_supported(f"info of an alloc or host ({word}): there are none without a cluster")
+            raise not_supported(f"info of a host ({word}): there are none without a cluster")
     return 0
+
+
+async def _tell_alloc(app: App, word: str, alloc: str) -> None:
+    from reflow.cli.liveinfo import alloc_text
+
+    text = await alloc_text(app, word, alloc)
+    if not text:
+        raise Fatal(
+            f"alloc {alloc or '/'}: resource does not exist: no live run uses a directory of that name"
+        )
+    app.write(tabulate(text))
 
 
 async def _tell_id(app: App, word: str, prefix: DigestPrefix, *, is_full: bool) -> None:
@@ -82,6 +95,10 @@ async def _tell_id(app: App, word: str, prefix: DigestPrefix, *, is_full: bool) 
     text = await _run_or_task(app, prefix, is_full=is_full)
     if not text:
         text = await _cached_or_file(app, prefix, is_optional=is_found)
+    if not text and not is_found:
+        from reflow.cli.liveinfo import alloc_text
+
+        text = await alloc_text(app, word, str(prefix))
     if not text and not is_found:
         raise Fatal(
             f"unable to resolve id {word}: no run, task, cached result or file of this machine begins so"
@@ -238,6 +255,13 @@ async def _tell_exec(app: App, word: str, prefix: DigestPrefix) -> None:
 
     async with _taskdb(app) as taskdb:
         tasks = [] if taskdb is None else await taskdb.tasks(TaskQuery(id=prefix))
+    if len(tasks) == 1 and tasks[0].inspect is None:
+        from reflow.cli.liveinfo import live_exec_text
+
+        text = await live_exec_text(app, prefix)
+        if text:
+            app.write(tabulate(f"{word} (exec)\n{text}"))
+            return
     if len(tasks) != 1 or (inspect := inspect_of(tasks[0])) is None:
         reason = (
             "no such task" if not tasks else "it has not ended" if len(tasks) == 1 else "several begin so"

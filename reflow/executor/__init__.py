@@ -1,7 +1,8 @@
 """Executors of one machine: where a command of a program really runs.
 
 `reflow.executor.process.ProcessExecutor` runs it with this machine's own tools,
-`reflow.executor.docker.DockerExecutor` in a container of its image. Both are a
+`reflow.executor.docker.DockerExecutor` in a container of its image, and
+`reflow.executor.sandbox.SandboxExecutor` in its image too, without a daemon. Each is a
 `reflow.executor.local.LocalExecutor`, which does all that they share:
 
 * ``<localdir>/execs/<hex>/`` is the directory of one exec (`layout`): ``arg/<i>/<j>`` has its inputs

@@ -37,7 +37,7 @@ SeenFiles = tuple[View, str]
 
 
 class Conclusion:
-    """Concludes execs of one executor. ``machinery`` is what ran them (docker, process)."""
+    """Concludes execs of one executor. ``machinery`` is what ran them (docker, sandbox, process)."""
 
     def __init__(
         self,

@@ -64,7 +64,7 @@ class LocalExecutor(abc.ABC):
     @property
     @abc.abstractmethod
     def name(self) -> str:
-        """docker or process."""
+        """docker, sandbox or process."""
 
     @property
     @abc.abstractmethod

@@ -173,12 +173,16 @@ class LocalExec:
         self.state = "running"
         self.started_s = time.time()
         if pid:
-            self.pid = pid
-            self.pids.add(pid)
-            self._sign()
+            self.note_pid(pid)
         self._owner.watch()
         if not self._launch.done():
             self._launch.set_result(None)
+
+    def note_pid(self, pid: int) -> None:
+        """Note its first process, which may be known later than that it runs."""
+        self.pid = pid
+        self.pids.add(pid)
+        self._sign()
 
     def attach(self, task: asyncio.Task[None]) -> None:
         """Take note of the task that runs it. One that is cancelled before it began says nothing itself."""

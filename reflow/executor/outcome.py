@@ -50,7 +50,7 @@ class LogSigns(NamedTuple):
 def failure(id: Digest, ending: Ending, logs: Mapping[str, str], machinery: str) -> ReflowError | None:
     """The error of an exec; None for exit code 0.
 
-    ``logs`` are the files with its output, by stream; ``machinery`` is what ran it (docker, process).
+    ``logs`` are the files with its output, by stream; ``machinery`` is what ran it, such as docker.
     Source: local/docker.go, (*dockerExec).wait.
     """
     code = ending.code

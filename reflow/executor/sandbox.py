@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -234,7 +235,8 @@ class SandboxExecutor(LocalExecutor):
             self._children[running.id] = child
             for pipe in pipes:
                 pipe.handed_over()
-            running.launched(await child.start())
+            running.launched()
+            child.started.add_done_callback(partial(_note_pid, running))
             done = await child.exit()
             for pipe in pipes:
                 await pipe.wait()
@@ -330,6 +332,11 @@ class SandboxExecutor(LocalExecutor):
         child = self._children.get(running.id)
         if child is not None:
             self._own(child.kill())
+
+
+def _note_pid(running: LocalExec, started: asyncio.Future[int]) -> None:
+    if not started.cancelled() and started.exception() is None:
+        running.note_pid(started.result())
 
 
 def _environment(running: LocalExec, image: SandboxImage) -> dict[bytes, bytes]:

@@ -16,8 +16,8 @@ before, argv (empty: nothing is started) and environment, overlays to unmount at
 mounted is (mount point, a directory with ``upper`` and ``work``, lower layers); one to be unmounted, its
 mount point.
 
-It answers (number, pid, -1) once there is a process, and (number, pid, wait status) when it has ended;
-(number, 0, 0) when there was none to start. When something fails, what was mounted is unmounted, and the
+It answers (number, pid, -1) when a process has run for a moment, and (number, pid, wait status) when it has
+ended; (number, 0, 0) when there was none to start. When something fails, what was mounted is unmounted, and the
 answer is (number, 0, errno) with a text behind it. When the socket closes, all ends.
 """
 
@@ -35,6 +35,7 @@ import select
 import signal
 import struct
 import sys
+import time
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
@@ -50,6 +51,17 @@ STATUS_FD = 3
 Way = tuple[str, bool, str]
 Overlay = tuple[bytes, bytes, list[bytes]]
 Job = tuple[list[Overlay], list[bytes], dict[bytes, bytes], list[bytes]]
+
+_UNSEEN_KINDS = (b"nsfs", b"devpts", b"mqueue", b"hugetlbfs", b"binfmt_misc", b"rpc_pipefs")
+_UNSEEN_PLACES = (
+    b"/var/lib/docker/",
+    b"/var/lib/containers/",
+    b"/run/docker/",
+    b"/run/containerd/",
+    b"/snap/",
+)
+
+_ANNOUNCE_S = 0.02
 
 # Python ignores some; SIGINT is ignored by us, and SIGCHLD has a handler.
 _IGNORED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGCHLD)
@@ -102,6 +114,18 @@ def enter(needs_user_namespace: bool) -> None:
         unshare(CLONE_NEWNS)
     # What is mounted elsewhere later is seen here too, and nothing that is mounted here is seen elsewhere.
     mount(b"none", b"/", None, MS_REC | MS_SLAVE, None)
+    _trim()
+
+
+def _trim() -> None:
+    """Unmount, for us only, what no sandbox shows: bubblewrap reads the list of all mounts many times."""
+    with open("/proc/self/mountinfo", "rb") as file:
+        rows = file.read().splitlines()
+    for row in reversed(rows):
+        fields = row.split(b" ")
+        kind = fields[fields.index(b"-") + 1]
+        if kind in _UNSEEN_KINDS or fields[4].startswith(_UNSEEN_PLACES):
+            _libc.umount2(fields[4], MNT_DETACH)  # in a user namespace it may not be allowed
 
 
 def try_way(way: Way, directory: bytes) -> str:
@@ -139,6 +163,7 @@ class Launcher:
         self._program = program
         self._options = ""
         self._running: dict[int, tuple[int, list[bytes]]] = {}
+        self._unannounced: dict[int, float] = {}
 
     def choose(self, ways: list[Way], trial: bytes) -> None:
         """Take the first way to mount overlays that works, and say which."""
@@ -165,12 +190,25 @@ class Launcher:
         poll.register(self._socket.fileno(), select.POLLIN)
         poll.register(wake_reader, select.POLLIN)
         while True:
-            for fd, _ in poll.poll():
+            for fd, _ in poll.poll(self._announce()):
                 if fd == wake_reader:
                     os.read(wake_reader, 4096)
                     self._reap()
                 elif not self._receive():
                     self.end()
+
+    def _announce(self) -> int | None:
+        """Say what has run for a moment; the milliseconds until there is more to say.
+
+        Most commands are over before that: nobody is woken up for them.
+        """
+        now_s = time.monotonic()
+        for pid, due_s in list(self._unannounced.items()):
+            if now_s < due_s:
+                return int((due_s - now_s) * 1000) + 1
+            del self._unannounced[pid]
+            self._answer(ANSWER.pack(self._running[pid][0], pid, -1))
+        return None
 
     def end(self) -> None:
         """Kill all that runs, and end. Does not return."""
@@ -190,17 +228,15 @@ class Launcher:
             fds.frombytes(data)
         (number,) = REQUEST.unpack(message)
         try:
-            pid = self._start(number, *fds)
+            self._start(number, *fds)
         except OSError as err:
             text = (err.strerror or str(err)).encode("utf-8", "replace")
             self._answer(ANSWER.pack(number, 0, err.errno or errno.EIO) + text)
-        else:
-            self._answer(ANSWER.pack(number, pid, -1 if pid else 0))
         for fd in fds:
             os.close(fd)
         return True
 
-    def _start(self, number: int, job_fd: int, *fds: int) -> int:
+    def _start(self, number: int, job_fd: int, *fds: int) -> None:
         job: Job = marshal.loads(os.pread(job_fd, os.fstat(job_fd).st_size, 0))
         overlays, argv, environment, unmounts = job
         mounted: list[bytes] = []
@@ -210,13 +246,14 @@ class Launcher:
                 mounted.append(overlay[0])
             if not argv:
                 _unmount(unmounts)
-                return 0
+                self._answer(ANSWER.pack(number, 0, 0))
+                return
             pid = self._spawn(argv, environment, *fds)
         except OSError:
             _unmount(mounted)
             raise
         self._running[pid] = (number, unmounts)
-        return pid
+        self._unannounced[pid] = time.monotonic() + _ANNOUNCE_S
 
     def _spawn(
         self,
@@ -247,6 +284,7 @@ class Launcher:
             if pid == 0:
                 return
             number, unmounts = self._running.pop(pid)
+            self._unannounced.pop(pid, None)
             _unmount(unmounts)
             self._answer(ANSWER.pack(number, pid, status))
 

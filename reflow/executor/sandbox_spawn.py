@@ -41,7 +41,7 @@ class Exit(NamedTuple):
 class Child:
     """A bubblewrap that was asked for. ``started`` gives its pid, ``ended`` its wait status.
 
-    Neither of the two may be cancelled: await `start` and `exit`.
+    Its pid is told when it has run for a moment, or has ended. Neither of the two may be cancelled: await `exit`.
     """
 
     def __init__(self) -> None:
@@ -59,12 +59,8 @@ class Child:
             os.close(self.status_writer_fd)
             self.status_writer_fd = -1
 
-    async def start(self) -> int:
-        """Its pid, once it runs. Raises OverlayError, or UNAVAILABLE when the launcher is gone."""
-        return await asyncio.shield(self.started)
-
     async def exit(self) -> Exit:
-        """How it ended. Raises UNAVAILABLE when the launcher is gone."""
+        """How it ended. Raises OverlayError, or UNAVAILABLE when the launcher is gone."""
         status = os.waitstatus_to_exitcode(await asyncio.shield(self.ended))
         has_run = status < 0 or any("exit-code" in row for row in self._rows())
         return Exit(128 - status if status < 0 else status, has_run)
@@ -72,7 +68,7 @@ class Child:
     async def kill(self) -> None:
         """Kill the command with all that it has started; returns when nothing of it is left."""
         with contextlib.suppress(ReflowError, TimeoutError):
-            pid = await asyncio.wait_for(self.start(), _KILL_S)
+            pid = await asyncio.wait_for(asyncio.shield(self.started), _KILL_S)
             loop = asyncio.get_running_loop()
             deadline_s = loop.time() + _KILL_S
             while not self.ended.done():
@@ -248,9 +244,10 @@ class Launcher:
 
     def _note(self, number: int, pid: int, status: int, text: str) -> None:
         child = self._children[number]
-        if pid and status == -1:
+        if pid and not child.pid:
             child.pid = pid
             child.started.set_result(pid)
+        if status == -1:
             return
         del self._children[number]
         if pid or not status:

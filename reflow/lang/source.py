@@ -8,7 +8,6 @@ shows. Offsets count characters (code points) from 0; lines and columns count fr
 from __future__ import annotations
 
 from bisect import bisect_right
-from functools import cached_property
 
 INPUT_NAME = "<input>"
 
@@ -20,15 +19,23 @@ class Source:
     no name; ``outer`` and ``outer_offset`` then say where it stands, for caret lines.
     """
 
+    __slots__ = ("_line_starts", "name", "outer", "outer_offset", "text")
+
     def __init__(self, name: str, text: str, *, outer: Source | None = None, outer_offset: int = 0) -> None:
+        self._line_starts: list[int] | None = None
         self.name = name
         self.text = text
         self.outer = outer
         self.outer_offset = outer_offset
 
-    @cached_property
+    @property
     def line_starts(self) -> list[int]:
         """Offset of the first character of each line."""
+        if self._line_starts is None:
+            self._line_starts = self._find_lines()
+        return self._line_starts
+
+    def _find_lines(self) -> list[int]:
         starts = [0]
         find = self.text.find
         at = find("\n")

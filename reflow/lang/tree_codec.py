@@ -27,8 +27,8 @@ _FIRST_CLASS = 16
 _VERSION = 2
 """Of marshal's format. Later ones tell which objects were shared, which takes longer and varies."""
 
-_LONGEST_DECL = 1 << 20
-"""Characters of the longest declaration that is written: a tree takes up hundreds of bytes for each."""
+_MOST_NODES = 1 << 19
+"""Nodes of the largest declaration that is written: each takes up hundreds of bytes on the way."""
 
 _PLAIN = frozenset({str, int, bytes, bool, type(None), frozenset})
 
@@ -71,6 +71,7 @@ class _Encoder:
         self._type_numbers: dict[Type, int] = {}
         self._types: list[Any] = []
         self._is_inside_function = False
+        self._nodes_left = _MOST_NODES
 
     def module(self, tree: syntax.Module, info: ModuleInfo) -> bytes:
         head = self.value((tree.pos, tree.source, tree.keyspace, tree.params))
@@ -83,9 +84,7 @@ class _Encoder:
 
     def _decl(self, decl: syntax.Decl) -> bytes:
         """A declaration; each by itself, since what is between tree and bytes is large."""
-        pos = decl.expr.pos if isinstance(decl, syntax.Assign) else decl.pos
-        if pos.end - pos.start > _LONGEST_DECL:
-            raise CodecError(f"declaration of more than {_LONGEST_DECL} characters")
+        self._nodes_left = _MOST_NODES
         return marshal.dumps(self.value(decl), _VERSION)
 
     def value(self, item: Any) -> Any:
@@ -103,6 +102,9 @@ class _Encoder:
         return [_TYPE, self._type(item)] if isinstance(item, Type) else self._other(item, kind)
 
     def _node(self, item: Any, kind: type) -> list[Any]:
+        self._nodes_left -= 1
+        if self._nodes_left < 0:
+            raise CodecError(f"declaration of more than {_MOST_NODES} nodes")
         values: Sequence[Any]
         try:
             values = _GETTERS[kind](item)

@@ -128,6 +128,26 @@ def test_i7_list(work: Verbs) -> None:
     assert work.reflow("list").ok().out == ""
 
 
+def test_i2_info_of_what_runs(work: Verbs) -> None:
+    process, name = work.start_long()
+    try:
+        alloc = name.partition("/")[0]
+        told = work.reflow("info", name).ok().out
+        assert told.startswith(f"{name} (exec)\n    state:")
+        for label, value in (("state", "running"), ("ident", "long.Main"), ("executor", "process")):
+            assert re.search(rf"^    {label}: +{value}$", told, re.MULTILINE)
+        assert "sleep 600" in told
+        block = work.reflow("info", alloc).ok().out
+        assert block.startswith(f"{alloc} (alloc)\n    mem:")
+        assert re.search(r"^    expires: +20\d\d-\S+ \(in 1m\d+s\)$", block, re.MULTILINE)
+        assert name in block
+    finally:
+        process.send_signal(signal.SIGTERM)
+        ended(process)
+    work.reflow("info", f"{alloc}/").failed("unable to resolve id")
+    work.reflow("info", "foo").failed("alloc foo: resource does not exist")
+
+
 def test_i8_kill_ends_a_run_in_good_order(work: Verbs) -> None:
     process, _ = work.start_long()
     run = next(iter((work.state / "runs").glob("*.json"))).stem

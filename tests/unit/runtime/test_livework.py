@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -54,7 +55,8 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
     """A process with a child, in a session of its own."""
     process = subprocess.Popen(["bash", "-c", "sleep 600 & sleep 601"], start_new_session=True)
     yield process
-    process.kill()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
