@@ -5,7 +5,8 @@ usage: bench/run.py [NAME…] [--n N] [--reps R] [--reflow CMD] [--json FILE]
 
 NAMEs: start immediate process sandbox docker warm check compr memory (default: all that can run here). Each
 row says what was measured, the floor, their ratio and the limit that we hold ourselves to. Floors are taken
-in the same minute as the figure. ``warm`` needs `pyfloor` of ``../shared/bench`` (or below ``REFLOW_SHARED``).
+in the same minute as the figure. ``warm`` needs `pyfloor` of ``../shared/bench`` (or below
+``REFLOW_SHARED``).
 Everything happens below a temporary directory with a fresh ``HOME``.
 """
 

@@ -17,8 +17,8 @@ mounted is (mount point, a directory with ``upper`` and ``work``, lower layers);
 mount point.
 
 It answers (number, pid, -1) when a process has run for a moment, and (number, pid, wait status) when it has
-ended; (number, 0, 0) when there was none to start. When something fails, what was mounted is unmounted, and the
-answer is (number, 0, errno) with a text behind it. When the socket closes, all ends.
+ended; (number, 0, 0) when there was none to start. When something fails, what was mounted is unmounted, and
+the answer is (number, 0, errno) with a text behind it. When the socket closes, all ends.
 """
 
 from __future__ import annotations

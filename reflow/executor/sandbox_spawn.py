@@ -41,7 +41,8 @@ class Exit(NamedTuple):
 class Child:
     """A bubblewrap that was asked for. ``started`` gives its pid, ``ended`` its wait status.
 
-    Its pid is told when it has run for a moment, or has ended. Neither of the two may be cancelled: await `exit`.
+    Its pid is told when it has run for a moment, or has ended. Neither of the two may be cancelled: await
+    `exit`.
     """
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from reflow.lang import syntax as s
-from reflow.lang.check_pattern import pattern_text
+from reflow.lang.pretty import pattern_text
 from reflow.lang.print_value import show
 
 _PRECEDENCE = {

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from reflow.lang.types import Type
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Node:
     """Anything with a place."""
 
@@ -50,31 +50,31 @@ PRECEDENCE = {
 # ---------------------------------------------------------------------------------------- patterns
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Pattern(Node):
     """What the left side of a binding looks like."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class IdentPattern(Pattern):
     """Binds a name."""
 
     name: str
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class IgnorePattern(Pattern):
     """``_``."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class TuplePattern(Pattern):
     """``(p, q)``."""
 
     items: tuple[Pattern, ...]
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class ListPattern(Pattern):
     """``[p, q, ...tail]``; a bare ``...`` has an `IgnorePattern` as its tail."""
 
@@ -82,14 +82,14 @@ class ListPattern(Pattern):
     tail: Pattern | None
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class StructPattern(Pattern):
     """``{name: p}``, in source order."""
 
     fields: tuple[tuple[str, Pattern], ...]
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class VariantPattern(Pattern):
     """``#Tag`` or ``#Tag(p)``."""
 
@@ -100,14 +100,14 @@ class VariantPattern(Pattern):
 # ------------------------------------------------------------------------------------- declarations
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Decl(Node):
     """A declaration; ``comment`` is its documentation (see `reference` §1.8), often ending in a newline."""
 
     comment: str
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Assign(Decl):
     """``val pattern = expr`` and everything that is sugar for it; a parameter with a default too."""
 
@@ -115,7 +115,7 @@ class Assign(Decl):
     expr: Expr
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Declare(Decl):
     """``param name type``: a parameter without a default."""
 
@@ -123,7 +123,7 @@ class Declare(Decl):
     type: Type
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class TypeDecl(Decl):
     """``type name T``."""
 
@@ -131,7 +131,7 @@ class TypeDecl(Decl):
     type: Type
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class ErrorDecl(Decl):
     """A declaration that cannot be, such as ``param a, b = 1``; reported by the checker."""
 
@@ -139,21 +139,21 @@ class ErrorDecl(Decl):
 # --------------------------------------------------------------------------------------- expressions
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Expr(Node):
     """An expression. ``type`` is set by the checker."""
 
     type: Type = field(init=False, repr=False)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Ident(Expr):
     """A name, ``file`` and ``dir`` included."""
 
     name: str
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Literal(Expr):
     """A constant: ``kind`` is int, float, string or bool.
 
@@ -165,7 +165,7 @@ class Literal(Expr):
     value: Any
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Binop(Expr):
     """``left op right``; op is one of ``~> || && < > <= >= != == + - * / % & << >>``."""
 
@@ -174,7 +174,7 @@ class Binop(Expr):
     right: Expr
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Unop(Expr):
     """``!e`` or ``-e``."""
 
@@ -182,7 +182,7 @@ class Unop(Expr):
     operand: Expr
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Apply(Expr):
     """``callee(args)``. The checker sets ``builtin`` to its name when this is the call of a builtin."""
 
@@ -191,7 +191,7 @@ class Apply(Expr):
     builtin: str | None = field(default=None, init=False)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Builtin(Expr):
     """``int(e)`` or ``float(e)``, which are syntax; other builtins are an `Apply` with ``builtin`` set."""
 
@@ -199,7 +199,7 @@ class Builtin(Expr):
     args: tuple[Expr, ...]
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Ascribe(Expr):
     """An expression whose type is stated."""
 
@@ -207,7 +207,7 @@ class Ascribe(Expr):
     expr: Expr
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Block(Expr):
     """``{ decls; result }``; may have no declarations (branches of ``if``)."""
 
@@ -215,7 +215,7 @@ class Block(Expr):
     result: Expr
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Func(Expr):
     """``func(params) => body``; ``params`` are (name, type).
 
@@ -234,35 +234,35 @@ class Func(Expr):
         return self.body
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Tuple(Expr):
     """``(a, b)``."""
 
     items: tuple[Expr, ...]
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Struct(Expr):
     """``{a: x, b}``, in source order."""
 
     fields: tuple[tuple[str, Expr], ...]
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class ListExpr(Expr):
     """``[a, b]``; spreads became `Binop` ``+``."""
 
     items: tuple[Expr, ...]
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class MapExpr(Expr):
     """``[k: v]``, in source order."""
 
     entries: tuple[tuple[Expr, Expr], ...]
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class VariantExpr(Expr):
     """``#Tag`` or ``#Tag(e)``."""
 
@@ -270,7 +270,7 @@ class VariantExpr(Expr):
     element: Expr | None
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Template:
     """The script of an exec: ``fragments`` has one more entry than ``args``; ``text`` is all of it, raw."""
 
@@ -279,7 +279,7 @@ class Template:
     args: tuple[Expr, ...]
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class ExecExpr(Expr):
     """``exec(decls) type template``."""
 
@@ -288,7 +288,7 @@ class ExecExpr(Expr):
     template: Template
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Cond(Expr):
     """``if test { … } else { … }``."""
 
@@ -297,7 +297,7 @@ class Cond(Expr):
     orelse: Expr
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Case(Node):
     """``case pattern: expr``; ``pos`` is that of the keyword."""
 
@@ -305,7 +305,7 @@ class Case(Node):
     expr: Expr
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Switch(Expr):
     """``switch scrutinee { cases }``."""
 
@@ -313,7 +313,7 @@ class Switch(Expr):
     cases: tuple[Case, ...]
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Deref(Expr):
     """``e.name``."""
 
@@ -321,7 +321,7 @@ class Deref(Expr):
     name: str
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Index(Expr):
     """``e[index]``."""
 
@@ -329,7 +329,7 @@ class Index(Expr):
     index: Expr
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class EnumClause(Node):
     """``pattern <- source``."""
 
@@ -337,7 +337,7 @@ class EnumClause(Node):
     expr: Expr
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class FilterClause(Node):
     """``if expr``."""
 
@@ -347,7 +347,7 @@ class FilterClause(Node):
 Clause = EnumClause | FilterClause
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Compr(Expr):
     """``[result | clauses]``."""
 
@@ -355,7 +355,7 @@ class Compr(Expr):
     clauses: tuple[Clause, ...]
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Make(Expr):
     """``make(path, decls)``; ``path`` is syntactically a literal.
 
@@ -367,7 +367,7 @@ class Make(Expr):
     module: Any = field(default=None, init=False, repr=False)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class RequiresExpr(Expr):
     """``@requires(decls)`` on a declaration's expression."""
 
@@ -375,7 +375,7 @@ class RequiresExpr(Expr):
     expr: Expr
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Module(Node):
     """A parsed module. ``params`` are `Declare`, `Assign` or `ErrorDecl`."""
 

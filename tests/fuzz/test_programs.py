@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fuzz.budget import SEARCH
 from tests.fuzz.invariants import outcome_of_program
 from tests.fuzz.programs import ProgramWriter, SeededChoices
 
@@ -27,6 +28,7 @@ def encoded(files: dict[str, str]) -> dict[str, bytes]:
     return {name: text.encode("utf-8", "surrogateescape") for name, text in files.items()}
 
 
+@SEARCH
 @given(st.data())
 def test_small_programs(data: st.DataObject) -> None:
     files = ProgramWriter(
@@ -35,6 +37,7 @@ def test_small_programs(data: st.DataObject) -> None:
     outcome_of_program(encoded(files))
 
 
+@SEARCH
 @given(st.integers(0, 1 << 40), st.sampled_from([0, 10, 40]), st.sampled_from([0, 0, 2]))
 def test_larger_programs(seed: int, delays: int, mistakes: int) -> None:
     files = ProgramWriter(SeededChoices(seed), delays=delays, mistakes=mistakes).program()
@@ -49,6 +52,7 @@ def test_most_programs_are_accepted(delays: int) -> None:
     assert sum(" error " not in each for each in outcomes) > 60
 
 
+@SEARCH
 @given(st.integers(0, 1 << 40), st.data())
 def test_programs_with_a_byte_changed(seed: int, data: st.DataObject) -> None:
     source = bytearray(ProgramWriter(SeededChoices(seed), depth=2).program()["main.rf"].encode())

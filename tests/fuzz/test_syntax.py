@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reflow.lang.lexer import KEYWORDS, PUNCTUATION
+from tests.fuzz.budget import SEARCH
 from tests.fuzz.invariants import check_text, outcome_of_program
 
 WORDS = [
@@ -62,16 +63,19 @@ patterns = st.recursive(
 )
 
 
+@SEARCH
 @given(st.one_of(tokens, glued, anything))
 def test_any_text_is_parsed_or_refused(text: str) -> None:
     check_text(text)
 
 
+@SEARCH
 @given(st.one_of(types, patterns))
 def test_types_and_patterns_are_printed_as_they_are_read(text: str) -> None:
     check_text(text)
 
 
+@SEARCH
 @given(st.one_of(tokens, glued, anything))
 def test_any_text_is_a_program_or_is_refused(text: str) -> None:
     outcome_of_program({"main.rf": text.encode("utf-8", "surrogateescape")})

@@ -24,7 +24,10 @@ def pipe_to(path: str) -> LogPipe:
 async def test_what_is_written_is_in_the_file(path: str) -> None:
     pipe = pipe_to(path)
     os.write(pipe.writer_fd, b"a\n")
-    await asyncio.sleep(0.01)
+    for _ in range(1000):
+        await asyncio.sleep(0.01)
+        if Path(path).exists():
+            break
     assert Path(path).read_bytes() == b"a\n"
     os.write(pipe.writer_fd, b"b\n")
     pipe.handed_over()
@@ -46,7 +49,7 @@ async def test_a_file_that_cannot_be_written_is_an_error_and_nobody_hangs(path: 
     Path(path).parents[1].write_text("a file where a directory is to be")
     for _ in range(40):
         os.write(pipe.writer_fd, b"x" * 4096)
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
     pipe.handed_over()
     with pytest.raises(OSError, match="Not a directory"):
         await asyncio.wait_for(pipe.wait(), 10)
