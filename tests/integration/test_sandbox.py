@@ -233,10 +233,10 @@ async def test_output_of_an_earlier_try_is_gone(ground: Ground) -> None:
 
 
 async def test_the_working_directory_is_the_images(tmp_path: Path, overlaid: Ground) -> None:
-    settings = {"WorkingDir": "/work/not/there", "Env": ["A=b c", "PATH=/bin"]}
+    settings = {"WorkingDir": "/srv/not/there", "Env": ["A=b c", "PATH=/bin"]}
     ground = await with_image(tmp_path, overlaid, Made([busy_layer()], settings=settings))
     got = await ground.output("(pwd; echo $A; echo $PATH) > %s", OUT, image="test/made")
-    assert got.splitlines()[:2] == [b"/work/not/there", b"b c"]
+    assert got.splitlines()[:2] == [b"/srv/not/there", b"b c"]
     await ground.executor.close()
 
 
