@@ -229,9 +229,11 @@ class Launcher:
         (number,) = REQUEST.unpack(message)
         try:
             self._start(number, *fds)
-        except OSError as err:
-            text = (err.strerror or str(err)).encode("utf-8", "replace")
-            self._answer(ANSWER.pack(number, 0, err.errno or errno.EIO) + text)
+        except (OSError, ValueError) as err:
+            code, text = getattr(err, "errno", None), getattr(err, "strerror", None)
+            self._answer(
+                ANSWER.pack(number, 0, code or errno.EIO) + (text or str(err)).encode("utf-8", "replace")
+            )
         for fd in fds:
             os.close(fd)
         return True
@@ -249,7 +251,7 @@ class Launcher:
                 self._answer(ANSWER.pack(number, 0, 0))
                 return
             pid = self._spawn(argv, environment, *fds)
-        except OSError:
+        except (OSError, ValueError):
             _unmount(mounted)
             raise
         self._running[pid] = (number, unmounts)

@@ -20,7 +20,9 @@ _CAPABILITIES = (
 _ISOLATION = (*("--die-with-parent", "--new-session", "--unshare-pid", "--as-pid-1", "--unshare-ipc"),)
 _DEVICES = ("--dev", "/dev", "--mqueue", "/dev/mqueue")
 # What root could change of this machine.
-_PROTECTED = ("/proc/sys", "/proc/fs", "/proc/sysrq-trigger")
+_PROTECTED = tuple(
+    [path for path in ("/proc/sys", "/proc/fs", "/proc/sysrq-trigger") if os.path.exists(path)]
+)
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -68,7 +70,7 @@ def sandbox_words(
     words += ["--proc", "/proc"]
     if user.uid == 0:
         for path in _PROTECTED:
-            words += ["--ro-bind-try", path, path]
+            words += ["--ro-bind", path, path]
     words += [*_DEVICES, *_tmpfs(program, "/dev/shm", SHM_BYTES), "--ro-bind-try", "/sys", "/sys"]
     if user.uid == 0:
         words += ["--cap-drop", "ALL"]

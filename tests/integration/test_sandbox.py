@@ -308,6 +308,14 @@ async def test_a_bash_that_cannot_be_run_is_one_clear_error(
     await ground.executor.close()
 
 
+async def test_a_command_with_a_null_byte_is_an_error(ground: Ground) -> None:
+    running = ground.put(command("echo a\0b"))
+    with pytest.raises(ReflowError, match="embedded null byte") as caught:
+        await (await running).wait()
+    assert caught.value.kind is Kind.INVALID
+    assert await ground.output("echo x > %s", OUT) == b"x\n"
+
+
 async def test_an_unknown_image_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
     monkeypatch.setenv("REFLOW_REGISTRY", "127.0.0.1:1")
@@ -378,6 +386,10 @@ async def test_execs_fail_and_others_run_after_a_helper_was_killed(
 ) -> None:
     running = await ground.put(command(f"setsid {doze} & {doze}"))
     await appear(doze, 3)
+    for _ in range(500):
+        if not running.pid:
+            await asyncio.sleep(0.01)
+    assert running.pid
     os.kill(launcher_pid(ground) if victim == "launcher" else running.pid, signal.SIGKILL)
     if victim == "launcher":
         with pytest.raises(ReflowError, match="launcher ended") as caught:
