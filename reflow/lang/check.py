@@ -36,12 +36,12 @@ from reflow.lang.check_module import (
     module_info,
 )
 from reflow.lang.check_ops import check_binop, check_unop
-from reflow.lang.check_pattern import pattern_text
 from reflow.lang.check_switch import check_switch
 from reflow.lang.checker import Checker, Rule
 from reflow.lang.diagnostic import Diagnostic, SourceError
 from reflow.lang.module import Opener
 from reflow.lang.module_info import CheckedParam, ModuleInfo
+from reflow.lang.pretty import pattern_text
 from reflow.lang.syntax import Expr
 from reflow.lang.tenv import base_type_env
 from reflow.lang.types import Type

@@ -11,7 +11,6 @@ from reflow.lang import hints
 from reflow.lang.source import Pos
 from reflow.lang.syntax import (
     IdentPattern,
-    IgnorePattern,
     ListPattern,
     Pattern,
     StructPattern,
@@ -97,25 +96,3 @@ def _bind_variant(pattern: VariantPattern, type: Type, bind: Bind) -> ErrorType 
         hint = f"write #{tag}(_)"
         return ErrorType(f"#{tag} element is not matched; try `#{tag} _`", hint=hint)
     return bind_pattern(pattern.element, variant.element, bind)
-
-
-def pattern_text(pattern: Pattern) -> str:
-    """The pattern as it would be written."""
-    match pattern:
-        case IdentPattern(name=name):
-            return name
-        case TuplePattern(items=items):
-            return f"({', '.join([pattern_text(each) for each in items])})"
-        case ListPattern(items=items, tail=tail):
-            words = [pattern_text(each) for each in items]
-            if tail is not None:
-                words.append(f"...{pattern_text(tail)}")
-            return f"[{', '.join(words)}]"
-        case StructPattern(fields=fields):
-            return "{" + ", ".join([f"{name}:{pattern_text(each)}" for name, each in fields]) + "}"
-        case VariantPattern(tag=tag, element=element):
-            return f"#{tag}" if element is None else f"#{tag}({pattern_text(element)})"
-        case IgnorePattern():
-            return "_"
-        case _:
-            raise AssertionError(pattern)

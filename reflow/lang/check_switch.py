@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reflow.lang.case_space import Effort, Space, TooMuchEffortError, is_met, space_of, space_text, without
-from reflow.lang.check_pattern import pattern_text
 from reflow.lang.checker import Checker, error_text
 from reflow.lang.constness import swizzled
 from reflow.lang.diagnostic import Diagnostic
+from reflow.lang.pretty import pattern_text
 from reflow.lang.source import Pos
 from reflow.lang.syntax import Case, Expr, Switch
 from reflow.lang.tenv import Symbol, Use
