@@ -218,8 +218,8 @@ def _passed_on() -> dict[str, str]:
 
 
 def _raise_limits() -> None:
-    """Raise soft limits to the hard ones; commands inherit them."""
-    for name in ("RLIMIT_NOFILE", "RLIMIT_NPROC", "RLIMIT_MEMLOCK", "RLIMIT_CORE"):
+    """Raise soft limits to the hard ones; commands inherit them. Core dumps stay as the user has them."""
+    for name in ("RLIMIT_NOFILE", "RLIMIT_NPROC", "RLIMIT_MEMLOCK"):
         limit = getattr(resource, name, None)
         if limit is None:
             continue
