@@ -1,6 +1,6 @@
 """What all tests share: fresh homes, and what to do where something real is missing.
 
-A test that needs a Docker daemon, bubblewrap or a registry is skipped where there is none. With
+A test that needs a Docker daemon, bubblewrap, a registry or a server is skipped where there is none. With
 ``REFLOW_NO_SKIP=1`` (as CI sets it, after bringing everything up) a skipped test fails the session: a skip is
 not a pass.
 """
@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests import servers
 
 # No test is timed: the machines are shared.
 settings.register_profile("untimed", deadline=None)
@@ -66,8 +68,18 @@ def missing_for_registry() -> str:
     return ""
 
 
+SERVERS = {
+    "aws": (servers.MOTO, "aws-up"),
+    "dynamodb": (servers.DYNAMODB, "dynamodb-up"),
+    "s3": (servers.S3, "s3-up"),
+}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
+        for mark, server in SERVERS.items():
+            if item.get_closest_marker(mark) and servers.missing(*server):
+                item.add_marker(pytest.mark.skip(reason=servers.missing(*server)))
         if item.get_closest_marker("registry") and missing_for_registry():
             item.add_marker(pytest.mark.skip(reason=missing_for_registry()))
         if item.get_closest_marker("sandbox") and missing_for_sandbox():

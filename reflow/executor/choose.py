@@ -99,7 +99,7 @@ async def _docker_trouble(timeout_s: float) -> str:
 
 async def _sandbox_trouble() -> str:
     """Why bubblewrap cannot be used; the empty text when it can."""
-    from reflow.executor.blocking import Blocking
+    from reflow.disk.blocking import Blocking
     from reflow.executor.sandbox_trial import try_bubblewrap
 
     calls = Blocking("trial", 1)

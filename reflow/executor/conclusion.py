@@ -12,8 +12,8 @@ from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ReflowError
 from reflow.core.execconfig import ExecResult
 from reflow.core.fileset import File
+from reflow.disk.blocking import Blocking
 from reflow.executor import output
-from reflow.executor.blocking import Blocking
 from reflow.executor.localexec import LocalExec
 from reflow.executor.oom import was_killed
 from reflow.executor.outcome import Ending, failure

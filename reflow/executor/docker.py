@@ -20,8 +20,8 @@ from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ReflowError
 from reflow.core.execconfig import ExecConfig
 from reflow.core.resources import Resources
+from reflow.disk.blocking import Blocking, to_the_end
 from reflow.executor import cgroup, credentials, docker_socket, docker_stream, machine, staging
-from reflow.executor.blocking import Blocking, to_the_end
 from reflow.executor.docker_api import Bind, ContainerSpec, DockerApi, Overlay
 from reflow.executor.docker_image import DockerImages
 from reflow.executor.execdir import ExecDir

@@ -17,7 +17,7 @@ import requests.exceptions
 from docker.types import DriverConfig, LogConfig, Mount
 
 from reflow.core.errors import Kind, ReflowError
-from reflow.executor.blocking import Blocking
+from reflow.disk.blocking import Blocking
 
 T = TypeVar("T")
 

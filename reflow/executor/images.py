@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reflow.executor.blocking import Blocking
+from reflow.disk.blocking import Blocking
 from reflow.imagestore.failure import ImageError
 from reflow.imagestore.name import ImageName, parse_image
 

@@ -16,8 +16,8 @@ from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ReflowError
 from reflow.core.execconfig import ExecConfig, ExecResult
 from reflow.core.resources import Resources
+from reflow.disk.blocking import Blocking, to_the_end
 from reflow.executor import machine, staging, transfer
-from reflow.executor.blocking import Blocking, to_the_end
 from reflow.executor.conclusion import SMALL_COUNT, Conclusion
 from reflow.executor.execdir import ExecDir
 from reflow.executor.layout import Layout, os_error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 
-from reflow.executor.blocking import Blocking
+from reflow.disk.blocking import Blocking
 from reflow.executor.images import TIMEOUT_S
 from reflow.flow.node import strip_qualifiers
 from reflow.imagestore.failure import ImageError

@@ -24,8 +24,8 @@ from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ReflowError
 from reflow.core.execconfig import ExecConfig
 from reflow.core.resources import Resources
+from reflow.disk.blocking import to_the_end
 from reflow.executor import credentials, machine, proctree, staging
-from reflow.executor.blocking import to_the_end
 from reflow.executor.execdir import ExecDir, remove_tree
 from reflow.executor.layout import STREAMS, os_error
 from reflow.executor.local import LocalExecutor

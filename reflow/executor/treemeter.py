@@ -9,8 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from reflow.disk.blocking import Blocking
 from reflow.executor import proctree
-from reflow.executor.blocking import Blocking
 from reflow.executor.localexec import LocalExec
 
 

@@ -127,7 +127,7 @@ PIDS = re.compile(r"\b\d+(?= (Segmentation|Killed))")
 
 
 def endings(log: str) -> str:
-    """What bash says of commands that ended; whether they dumped a core is the user's and the daemon's choice."""
+    """What bash says of commands that ended; core dumps are the user's and the daemon's choice."""
     return PIDS.sub("N", log).replace(" (core dumped)", "")
 
 

@@ -13,9 +13,9 @@ import pytest
 from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ReflowError
 from reflow.core.fileset import File, Fileset
+from reflow.disk.blocking import Blocking
 from reflow.executor import layout as layouts
 from reflow.executor import machine, proctree
-from reflow.executor.blocking import Blocking
 from reflow.executor.cgroup import Meter
 from reflow.executor.execdir import ExecDir, is_locked
 from reflow.executor.layout import Layout, os_error, work_digest

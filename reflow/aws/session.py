@@ -1,0 +1,91 @@
+"""A session: who we are at AWS, in which region, at which endpoints.
+
+Credentials come from wherever boto3 finds them (environment, profiles, SSO, roles, web identity, instances)
+and are refreshed by it. Endpoints: ``AWS_ENDPOINT_URL`` and ``AWS_ENDPOINT_URL_<SERVICE>`` as botocore reads
+them.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from reflow.core.errors import Kind, ReflowError
+
+if TYPE_CHECKING:
+    from botocore.credentials import Credentials
+    from botocore.session import Session
+
+DEFAULT_REGION = "us-west-2"
+CONNECT_TIMEOUT_S = 10.0
+READ_TIMEOUT_S = 60.0
+
+
+class AwsSession:
+    """One per process. May be used from threads; what it makes is made once."""
+
+    def __init__(self, *, region: str = "", connections: int = 64) -> None:
+        self._region = region
+        self._connections = connections
+        self._lock = threading.Lock()
+        self._session: Session | None = None
+        self._clients: dict[tuple[str, str], Any] = {}
+
+    @property
+    def botocore(self) -> Session:
+        """The botocore session behind it."""
+        with self._lock:
+            return self._open()
+
+    def _open(self) -> Session:
+        if self._session is None:
+            import botocore.session
+
+            self._session = botocore.session.get_session()
+        return self._session
+
+    @property
+    def region(self) -> str:
+        """The region that is configured, or else `DEFAULT_REGION`."""
+        return self._region or self.botocore.get_config_variable("region") or DEFAULT_REGION
+
+    def credentials(self) -> Credentials:
+        """Where credentials come from; ask it for frozen ones for every request, it refreshes them.
+
+        Raises NOT_ALLOWED when there are none.
+        """
+        found = self.botocore.get_credentials()
+        if found is None:
+            cause = (
+                "no AWS credentials: set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY,"
+                " or run aws configure"
+            )
+            raise ReflowError(Kind.NOT_ALLOWED, "aws", cause=cause)
+        return found
+
+    def client(self, service: str, region: str = "") -> Any:
+        """A boto client, made once for each service and region; its calls block. It tries each call once.
+
+        Retries are ours (`reflow.aws.retry`).
+        """
+        from botocore.config import Config
+
+        region = region or self.region
+        with self._lock:
+            key = (service, region)
+            if key not in self._clients:
+                config = Config(
+                    retries={"total_max_attempts": 1, "mode": "standard"},
+                    connect_timeout=CONNECT_TIMEOUT_S,
+                    read_timeout=READ_TIMEOUT_S,
+                    max_pool_connections=self._connections,
+                )
+                self._clients[key] = self._open().create_client(service, region_name=region, config=config)
+            return self._clients[key]
+
+    def close(self) -> None:
+        """Let go of connections."""
+        with self._lock:
+            for client in self._clients.values():
+                client.close()
+            self._clients.clear()
