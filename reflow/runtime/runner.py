@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ProgramError, ReflowError, is_restartable, kind_of
-from reflow.core.units import format_duration, format_size
+from reflow.core.units import format_size
 from reflow.eval import CacheMode, EvalStats, Outcome
-from reflow.eval.dot import dot_text
 from reflow.eval.evaluator import Evaluator
 from reflow.eval.explain import Decisions, total_stats
+from reflow.runtime.closing import drain, write_file, write_graph
 from reflow.runtime.config import Config, ConfigError, not_supported
-from reflow.runtime.drawing import draw, may_draw
 from reflow.runtime.evalconfig import CACHE_MODES, eval_config
 from reflow.runtime.explain import RunFacts, record_run
 from reflow.runtime.home import runs_dir
@@ -48,8 +47,6 @@ if TYPE_CHECKING:
 MAX_ATTEMPTS = 3
 RETRY_INTERVAL_S = 60.0
 DRAIN_AFTER_CANCEL_S = 10.0
-_SHOW_S = 0.2
-_COMPUTED_AGAIN = "they are not in the cache, and will be computed again"
 _CACHE_WORDS = {"cacheread": CacheMode.READ, "cachewrite": CacheMode.WRITE}
 
 
@@ -275,7 +272,7 @@ class Runner:
             return
         if self._evaluator is not None:
             # What was computed is found when the evaluation begins anew.
-            await self._drain(self._evaluator, self._request.background_timeout_s)
+            await drain(self._evaluator, self._request.background_timeout_s, self._group, self._log)
         self._log.info(f"runner state 'Retry': {state}")
         assert state.last_try is not None
         passed_s = (datetime.now(UTC) - state.last_try).total_seconds()
@@ -351,10 +348,14 @@ class Runner:
             await self._cluster.close(kill=was_canceled)
         patience_s = DRAIN_AFTER_CANCEL_S if was_canceled else self._request.background_timeout_s
         if self._evaluator is not None:
-            await self._drain(self._evaluator, patience_s)
+            await drain(self._evaluator, patience_s, self._group, self._log)
         if self._trace is not None:
-            self._write(self._trace.path, self._trace.content())
-        graph = await self._write_graph()
+            write_file(self._trace.path, self._trace.content(), self._log)
+        graph = b""
+        if self._evaluator is not None:
+            graph = await write_graph(
+                self.id, self._program.main, self._evaluator, self._request, self._files, self._log
+            )
         if self._outcome.error is None:
             self._log.to_run_log(INFO, f"result: {self._outcome.text}")
         else:
@@ -364,36 +365,6 @@ class Runner:
         if self._member is None:
             await self._stores.close()
         self._watch.stop()
-
-    async def _drain(self, evaluator: Evaluator, patience_s: float) -> None:
-        """Finish cache writes, showing how many are left; say what is lost."""
-        loop = asyncio.get_running_loop()
-        rows: list[Row] = []
-        timer: asyncio.TimerHandle
-
-        def show() -> None:
-            nonlocal timer
-            if not rows:
-                rows.append(self._group.row("cache", ""))
-            self._group.update(rows[0], f"{evaluator.pending_writes} results to be written yet")
-            timer = loop.call_later(_SHOW_S, show)
-
-        timer = loop.call_later(_SHOW_S, show)
-        try:
-            async with asyncio.timeout(patience_s):
-                lost = await evaluator.drain()
-            if lost:
-                self._log.error(f"{len(lost)} cache writes failed: {_COMPUTED_AGAIN}")
-        except TimeoutError:
-            count = f"{evaluator.pending_writes} results are lost: {_COMPUTED_AGAIN}"
-            waited = format_duration(patience_s)
-            self._log.error(f"some cache writes still pending after timeout {waited}; {count}")
-        except ReflowError as err:
-            self._log.error(f"cache writes: {err}")
-        finally:
-            timer.cancel()
-            for row in rows:
-                self._group.done(row, "written")
 
     async def _record_decisions(self) -> None:
         """Keep what `reflow why` tells."""
@@ -412,28 +383,6 @@ class Runner:
             await record_run(facts, self._decisions, self._local_files(), shared)
         except ReflowError as err:
             self._log.error(f"reflow why will miss this run: {err}")
-
-    async def _write_graph(self) -> bytes:
-        """Write the evaluation graph, unless it is not wanted; return it."""
-        if self._evaluator is None or not self._request.writes_graph:
-            return b""
-        text = dot_text(self.id, self._program.main, self._evaluator.continued())
-        data = text.encode("utf-8", "surrogateescape")
-        self._write(self._files.graph, data)
-        is_wanted = self._request.draws_graph
-        if may_draw(text.count(" -> "), is_wanted=is_wanted):
-            trouble = await draw(self._files.graph, self._files.drawing, is_wanted=is_wanted)
-            if trouble:
-                self._log.info(f"{self._files.graph} is not drawn: {trouble}")
-        return data
-
-    def _write(self, path: str, data: bytes) -> None:
-        """Write one of the run's lesser files."""
-        try:
-            with open(path, "wb") as stream:
-                stream.write(data)
-        except OSError as err:
-            self._log.error(f"{path} cannot be written: {err.strerror}")
 
     async def _close_record(self, record: Record, graph: bytes) -> None:
         """Store log and graph as objects and write how the run ended."""
