@@ -13,7 +13,7 @@ from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ReflowError
 from reflow.core.execconfig import ExecConfig, ExecInspect
 from reflow.core.fileset import Fileset
-from reflow.core.units import format_size
+from reflow.core.units import format_duration, format_size
 from reflow.eval import Report, tasklines
 from reflow.flow.digest import digest
 from reflow.flow.node import Exec, Extern, Intern
@@ -65,6 +65,8 @@ class RunReport:
         self._rows: dict[External, Row] = {}
         self._uris: dict[Digest, str] = {}
         self._since_s: dict[External, float] = {}
+        self._waited_s: dict[External, float] = {}
+        self._loading: set[External] = set()
 
     def queued(self, flow: External, config: ExecConfig, attempt: int) -> None:
         """Show it among what waits."""
@@ -77,6 +79,9 @@ class RunReport:
 
     def progress(self, flow: External, what: str, done_bytes: int, total_bytes: int) -> None:
         """Show what is fetched for it."""
+        if self._spans is not None and flow not in self._loading:
+            self._loading.add(flow)
+            self._begin_span(flow)
         row = self._rows.get(flow)
         if row is None:
             return
@@ -99,7 +104,11 @@ class RunReport:
         if self._traces_flow:
             self._trace(flow, "Execing")
         if self._spans is not None:
-            self._add_span(self._spans, flow, "submitting", "")
+            if flow in self._loading:
+                self._loading.discard(flow)
+                self._add_span(self._spans, flow, "loading", "")
+            else:
+                self._begin_span(flow)
         self._log.info(tasklines.start_line(flow, config))
         details = tasklines.start_details(flow, config, (), running.uri)
         if details:
@@ -180,13 +189,22 @@ class RunReport:
             text = f"{flow.op} done {format_size(value.size())}"
         self._group.done(row, text, is_failed=error is not None)
 
+    def _begin_span(self, flow: External) -> None:
+        """Begin a node's first span; how long it had waited for resources is told with its next one."""
+        now_s = time.time()
+        self._waited_s[flow] = now_s - self._since_s.get(flow, now_s)
+        self._since_s[flow] = now_s
+
     def _add_span(self, spans: Trace, flow: External, state: str, error: str) -> None:
         """End the span that began when the node's last state did."""
         now_s = time.time()
         began_s, self._since_s[flow] = self._since_s.get(flow, now_s), now_s
         name = digest(flow)
         notes = {"FlowID": str(name), **({"error": error} if error else {})}
-        category = "Exec" if isinstance(flow, Exec) else "Transfer"
+        waited_s = self._waited_s.pop(flow, None)
+        if waited_s is not None:
+            notes["waited"] = format_duration(waited_s)
+        category = "Exec" if isinstance(flow, Exec) and state != "loading" else "Transfer"
         spans.span(category, f"{flow.ident}_{name.short} {state}", name, began_s, notes)
 
     def _trace(self, flow: External, state: str) -> None:
