@@ -12,7 +12,10 @@ from reflow.cli.interrupt import Interrupts
 
 @pytest.fixture(autouse=True)
 def _restored() -> Iterator[None]:
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    kept = {number: signal.getsignal(number) for number in numbers}
+    for number in numbers:  # the tests may run under nohup
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     yield
     for number, handler in kept.items():
         signal.signal(number, handler)

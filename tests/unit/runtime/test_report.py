@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -178,9 +179,20 @@ def test_spans_of_a_task_go_to_the_trace() -> None:
     told = Told(trace=trace)
     told.run(flow())
     text = trace.content().decode()
-    assert text.count('"cat":"Exec"') == 2
-    assert "submitting" in text
+    assert text.count('"cat":"Exec"') == 1
+    assert '"waited":' in text
     assert "waiting for completion" in text
+
+
+def test_what_is_fetched_for_a_task_has_a_span_of_its_own() -> None:
+    trace = Trace("/nowhere")
+    report, node = Told(trace=trace).report, flow()
+    report.queued(node, CONFIG, 0)
+    report.progress(node, "pulling", 1, 2)
+    report.started(node, CONFIG, 0, TASK, Running())
+    (event,) = json.loads(trace.content())["traceEvents"]
+    assert event["cat"] == "Transfer"
+    assert event["name"].endswith(" loading")
 
 
 async def test_trouble_with_the_database_is_said_once() -> None:
