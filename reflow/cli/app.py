@@ -170,7 +170,8 @@ def run(words: list[str]) -> int:
 
 
 def _command(app: App, name: str, words: list[str]) -> int:
-    app.check_config()
+    if name != "doctor":  # which says itself what is wrong with it
+        app.check_config()
     _announce(app)
     command = load_command(name)
     if command.is_hidden:

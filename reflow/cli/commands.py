@@ -7,6 +7,7 @@ from importlib import import_module
 from reflow.cli.command import Command
 
 _LATER = "reflow.cli.later"
+_SETUP = "reflow.cli.setup"
 
 COMMANDS: dict[str, str] = {
     "batchinfo": "reflow.cli.batchinfo",
@@ -17,11 +18,13 @@ COMMANDS: dict[str, str] = {
     "collect": "reflow.cli.collect",
     "config": "reflow.cli.config",
     "doc": "reflow.cli.doc",
+    "doctor": "reflow.cli.doctor",
     "du": "reflow.cli.du",
     "ec2instances": _LATER,
     "ec2verify": _LATER,
     "genbatch": "reflow.cli.genbatch",
     "http": "reflow.cli.http",
+    "iam-policy": "reflow.cli.iampolicy",
     "images": "reflow.cli.images",
     "info": "reflow.cli.info",
     "kill": "reflow.cli.kill",
@@ -35,10 +38,10 @@ COMMANDS: dict[str, str] = {
     "run": "reflow.cli.run",
     "runbatch": "reflow.cli.runbatch",
     "serve": _LATER,
-    "setup-dynamodb-assoc": _LATER,
-    "setup-ec2": _LATER,
-    "setup-s3-repository": _LATER,
-    "setup-taskdb": _LATER,
+    "setup-dynamodb-assoc": _SETUP,
+    "setup-ec2": _SETUP,
+    "setup-s3-repository": _SETUP,
+    "setup-taskdb": _SETUP,
     "shell": "reflow.cli.shell",
     "sync": "reflow.cli.sync",
     "upgrade": "reflow.cli.upgrade",
@@ -50,6 +53,6 @@ COMMANDS: dict[str, str] = {
 def load_command(name: str) -> Command:
     """The command of that name; its module has ``COMMAND``, or ``COMMANDS`` when it has several."""
     module = import_module(COMMANDS[name])
-    command = module.COMMANDS[name] if COMMANDS[name] == _LATER else module.COMMAND
+    command = module.COMMANDS[name] if COMMANDS[name] in (_LATER, _SETUP) else module.COMMAND
     assert isinstance(command, Command)
     return command

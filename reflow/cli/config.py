@@ -7,7 +7,7 @@ from typing import Any
 
 from reflow.cli.app import App
 from reflow.cli.command import Arguments, Command
-from reflow.runtime.config import not_supported
+from reflow.runtime.config import Config
 from reflow.runtime.provider import KEYS, Provider
 
 _HEAD = """Config prints the configuration in use as YAML.
@@ -16,8 +16,6 @@ It is made of built-in values, of the configuration file, and of global flags, w
 key names a provider with its flags: "key: provider,flag=value,flag=value". These are the keys, with the
 providers each can name:
 """
-
-_STRING = "tag:yaml.org,2002:str"
 
 _TAIL = """To change the configuration, edit a copy:
 
@@ -50,36 +48,37 @@ def _provider_text(key: str, provider: Provider) -> str:
 
 def run(app: App, arguments: Arguments) -> int:
     """Print the merged configuration."""
-    if arguments["marshal"]:
-        raise not_supported("config -marshal (settings of AWS sessions and certificates)")
-    app.print(config_text(app.config.values))
+    instances = _instances(app.config) if arguments["marshal"] else None
+    app.print(config_text(app.config.values, instances))
     return 0
 
 
-def config_text(values: dict[str, Any]) -> str:
+def _instances(config: Config) -> dict[str, Any]:
+    """What providers keep: settings, and the session's region; credentials and keys are not shown."""
+    from reflow.aws.session import AwsSession
+    from reflow.core.errors import ReflowError
+    from reflow.runtime.setup import settings_of
+    from reflow.runtime.setup_call import require_credentials
+
+    session = AwsSession()
+    try:
+        kept = {"credentials": f"not shown, from {require_credentials(session)}", "region": session.region}
+    except ReflowError as err:
+        kept = {"credentials": "none", "trouble": str(err.cause)}
+    provider = config.provider("session") or "awssession"
+    return {**settings_of(config.values.get("instances")), provider: kept}
+
+
+def config_text(values: dict[str, Any], instances: dict[str, Any] | None = None) -> str:
     """The configuration as YAML, keys sorted, without the program's version."""
     shown = {key: value for key, value in values.items() if key not in ("reflow", "instances")}
+    if instances is not None:
+        shown["instances"] = instances
     shown.setdefault("key", {})
     shown.setdefault("versions", {})
+    from reflow.runtime.setup_file import dump_yaml
+
     return dump_yaml(shown)
-
-
-def dump_yaml(document: dict[str, Any]) -> str:
-    """YAML in block style; texts that read as something else are in double quotes."""
-    import yaml
-
-    class Dumper(yaml.SafeDumper):
-        """Quotes as the original does."""
-
-    def represent(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-        is_plain = dumper.resolve(yaml.ScalarNode, text, (True, False)) == _STRING  # type: ignore[no-untyped-call]
-        return dumper.represent_scalar(_STRING, text, style=None if is_plain else '"')
-
-    Dumper.add_representer(str, represent)
-    text: str = yaml.dump(
-        document, Dumper=Dumper, default_flow_style=False, sort_keys=True, allow_unicode=True, width=4096
-    )
-    return text
 
 
 COMMAND = Command(
@@ -87,5 +86,5 @@ COMMAND = Command(
     "config",
     details,
     run,
-    flags=[("marshal", "bool", "false", "also print what providers keep, credentials included")],
+    flags=[("marshal", "bool", "false", "also print what providers keep, but for credentials and keys")],
 )

@@ -96,24 +96,5 @@ COMMANDS: dict[str, Command] = {
                 ("prefix", "string", "", "prefix of paths of this machine's file system"),
             ),
         ),
-        _command(
-            "setup-dynamodb-assoc",
-            "<tablename>",
-            "Setup-dynamodb-assoc makes a DynamoDB table for the cache's index, and configures it.",
-            words=(1, 1),
-        ),
-        _command("setup-ec2", "", "Setup-ec2 prepares an AWS account for a cluster of EC2 machines."),
-        _command(
-            "setup-s3-repository",
-            "<s3bucket>",
-            "Setup-s3-repository makes an S3 bucket for objects, and configures it.",
-            words=(1, 1),
-        ),
-        _command(
-            "setup-taskdb",
-            "<tablename> <s3bucket>",
-            "Setup-taskdb makes a DynamoDB table and an S3 bucket for the record of runs.",
-            words=(2, 2),
-        ),
     )
 }

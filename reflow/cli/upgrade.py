@@ -3,39 +3,33 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from reflow.cli.app import App
 from reflow.cli.command import Arguments, Command
-from reflow.runtime.config import Config, not_supported
+from reflow.runtime.config import Config
 
 _DETAILS = """\
 Upgrade brings what earlier versions of Reflow left to the form that this one wants: the files of the cache's
 index, of the record of runs and of what is known of local files (a copy of an older file stays beside it),
-and the configuration file, from which saved credentials are taken out.
+and the configuration file, from which saved credentials are taken out. Tables of DynamoDB that the file names
+get the indices that they lack, unless the file has this version for them already.
 
 It says nothing when all is well, and does nothing the second time. (Files are also brought to their new
 form when they are used.)"""
 
-_CLOUD_KEYS = ("assoc", "cluster", "repository", "taskdb")
-_LOCAL = frozenset(
-    {"", "file", "inmemorytaskdb", "localcluster", "noprepo", "noptaskdb", "sqlite"},
-)
-_OWN_KEYS = ("logger", "reflow")
-"""Keys that the command always sets itself."""
-
 
 def run(app: App, arguments: Arguments) -> int:
-    """Migrate databases, then rewrite the configuration if there is something to change."""
+    """Migrate databases and cloud stores, then rewrite the configuration if there is something to change."""
+    from reflow.runtime.setup_upgrade import outdated, upgrade_cloud, upgrade_file
+
     config = app.config
-    for key in _CLOUD_KEYS:
-        provider = config.provider(key)
-        if provider not in _LOCAL and provider not in (config.values.get("versions") or {}):
-            raise not_supported(f"upgrade of {key}: {provider}")
+    if outdated(config):
+        from reflow.cli.setup import open_cloud
+
+        upgrade_cloud(config, open_cloud(app))
     app.run_async(_migrate(config))
     _migrate_local_state()
-    if config.path and os.path.exists(config.path):
-        _rewrite(config.path)
+    upgrade_file(config.path, app.log.debug)
     return 0
 
 
@@ -62,35 +56,6 @@ def _migrate_local_state() -> None:
         state = local_state(path)
         state.call(lambda connection: connection.execute("SELECT 1").fetchall())
         state.close()
-
-
-def _rewrite(path: str) -> None:
-    """Take saved instances out of a configuration file; the settings among them get keys of their own."""
-    import yaml
-
-    from reflow.cli.config import dump_yaml
-
-    with open(path, encoding="utf-8") as stream:
-        document: dict[str, Any] = yaml.safe_load(stream) or {}
-    changed = {key: value for key, value in document.items() if key not in (*_OWN_KEYS, "instances")}
-    changed = {**_settings(document.get("instances")), **changed}
-    if changed == document:
-        return
-    scratch = f"{path}.{os.getpid()}"
-    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "w", encoding="utf-8") as stream:
-        stream.write(dump_yaml(changed))
-    os.replace(scratch, path)
-
-
-def _settings(instances: object) -> dict[str, Any]:
-    """Those of the saved instances that are settings, and neither credentials nor keys."""
-    from reflow.runtime.provider import KEYS
-
-    if not isinstance(instances, dict):
-        return {}
-    with_section = {each.name for key in KEYS.values() for each in key.providers if each.has_section}
-    return {name: value for name, value in instances.items() if name in with_section and value}
 
 
 COMMAND = Command("upgrade", "upgrade", _DETAILS, run)

@@ -178,11 +178,12 @@ def _read(path: str, *, is_required: bool) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as err:
         reason = err.strerror if isinstance(err, OSError) else "is not UTF-8 text"
         raise ConfigError(f"config {path}: {reason}") from err
-    document = _parse_yaml(path, text)
+    document = parse_document(path, text)
     return {key: _text_value(path, key, value) for key, value in document.items()}
 
 
-def _parse_yaml(path: str, text: str) -> dict[str, Any]:
+def parse_document(path: str, text: str) -> dict[str, Any]:
+    """The keys of a configuration file with this text, as they stand there. Raises ConfigError."""
     import yaml
 
     try:
