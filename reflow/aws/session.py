@@ -7,6 +7,7 @@ them.
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -68,9 +69,21 @@ class AwsSession:
 
         Retries are ours (`reflow.aws.retry`).
         """
+        from botocore import UNSIGNED
         from botocore.config import Config
 
         region = region or self.region
+        special: dict[str, Any] = {}
+        if service == "s3":
+            # Checksums of our own are sent: not every server knows those of today's SDKs.
+            special = {
+                "request_checksum_calculation": "when_required",
+                "response_checksum_validation": "when_required",
+            }
+            if self.botocore.get_credentials() is None:
+                special["signature_version"] = UNSIGNED  # public buckets need no credentials
+            if os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"):
+                special["s3"] = {"addressing_style": "path"}
         with self._lock:
             key = (service, region)
             if key not in self._clients:
@@ -79,6 +92,7 @@ class AwsSession:
                     connect_timeout=CONNECT_TIMEOUT_S,
                     read_timeout=READ_TIMEOUT_S,
                     max_pool_connections=self._connections,
+                    **special,
                 )
                 self._clients[key] = self._open().create_client(service, region_name=region, config=config)
             return self._clients[key]

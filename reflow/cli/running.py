@@ -39,8 +39,6 @@ def check_supported(app: App, request: RunRequest) -> None:
     """Raise UsageError or ReflowError for what cannot be done (yet)."""
     if request.assert_policy not in _ASSERT_POLICIES:
         raise UsageError(f"unknown Assert policy {request.assert_policy}: want never or exact")
-    if request.predicts:
-        raise not_supported("run -pred (prediction of memory)")
     if not request.is_local and app.config.provider("cluster") not in ("", "localcluster"):
         raise not_supported(f"cluster: {app.config.provider('cluster')} (use -local to run on this machine)")
     if app.config.provider("metrics") == "prometrics":

@@ -23,6 +23,7 @@ from reflow.core.fileset import Fileset
 if TYPE_CHECKING:
     from reflow.assoc import Assoc
     from reflow.core.errors import ReflowError
+    from reflow.eval.predict import Prediction
     from reflow.flow.data import LocalFile
     from reflow.flow.node import Exec, Extern, Flow, Intern
     from reflow.pool import Exec as RunningExec
@@ -35,6 +36,7 @@ __all__ = [
     "EvalConfig",
     "EvalStats",
     "ExecState",
+    "Foresight",
     "ImageResolver",
     "KeyNamespace",
     "Outcome",
@@ -61,6 +63,9 @@ ImageResolver = Callable[[str], Awaitable[str | None]]
 KeyNamespace = Callable[[Digest], Digest]
 """Cache key -> the key under which it is stored; the identity for docker and sandbox."""
 
+
+Foresight = Callable[[ExecConfig], Awaitable["Prediction | None"]]
+"""What an exec is going to use, as far as anybody can tell."""
 
 SpanTaker = Callable[[str, str, Digest, float, Mapping[str, str]], None]
 """Told of a piece of work that ends now: category, name, what it belongs to, when it began (seconds since
@@ -155,6 +160,7 @@ class EvalConfig:
     the world is still so. None is the policy *never*. ``hash_files`` hashes local files that a
     continuation brought up (and makes them known to whoever looks for inputs); None hashes in a thread.
     With ``is_dry`` nothing is executed and nothing is written: what would be fails with WouldRunError.
+    ``predict`` tells how much memory execs get; None: what their programs say.
     ``span`` is told of look-ups and writes of the cache. ``is_repair``: every node that can be seen is looked
     up, after its dependencies (but whether they have values or not), and gets the keys that it lacks.
     """
@@ -176,3 +182,4 @@ class EvalConfig:
     is_dry: bool = False
     is_repair: bool = False
     span: SpanTaker | None = None
+    predict: Foresight | None = None

@@ -7,6 +7,7 @@ is a miss. Source: flow/eval.go, propagateAssertions and assertionsConsistent.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,7 @@ class Witness:
     def __init__(self, current: AssertionSource | None) -> None:
         self._current = current
         self._known: dict[AssertionKey, dict[str, str]] = {}
+        self._generated: dict[AssertionKey, asyncio.Future[Assertions]] = {}
 
     def __bool__(self) -> bool:
         """Whether anything was asserted at all; most programs never do."""
@@ -103,11 +105,28 @@ class Witness:
         for key, properties in cached.entries.items():
             now = self._known.get(key)
             if now is None:
-                now = (await self._current(key)).entries.get(key, {})
+                now = (await self._generate(self._current, key)).entries.get(key, {})
             if now != properties:
                 was = ", ".join(f"{name}={value}" for name, value in sorted(properties.items()))
                 at = ", ".join(f"{name}={value}" for name, value in sorted(now.items()))
                 raise AssertionConflictError(f"{key} was {was}, is {at or 'gone'}")
+
+    async def _generate(self, current: AssertionSource, key: AssertionKey) -> Assertions:
+        """What is so now; asked once in an evaluation, by whoever is first. A failure is not remembered."""
+        known = self._generated.get(key)
+        if known is not None:
+            return await asyncio.shield(known)
+        answer = self._generated[key] = asyncio.get_running_loop().create_future()
+        try:
+            found = await current(key)
+        except BaseException as err:
+            del self._generated[key]
+            is_operational = isinstance(err, ReflowError)
+            answer.set_exception(err if is_operational else ReflowError(Kind.CANCELED, "assert", key))
+            answer.exception()  # somebody has seen it, should nobody wait
+            raise
+        answer.set_result(found)
+        return found
 
 
 def _all_assertions(values: Iterable[Any]) -> list[Assertions]:

@@ -70,19 +70,27 @@ class Retry(NamedTuple):
     resources: Resources
 
 
-def plan_retry(error: ReflowError, used: Resources, most: Resources, retries: int) -> Retry | None:
+def plan_retry(
+    error: ReflowError, used: Resources, most: Resources, retries: int, specified: Resources | None = None
+) -> Retry | None:
     """Decide what follows a failed exec; None means that its failure stands.
 
-    ``retries`` is the number of retries so far. Source: flow/eval.go, (*Eval).Do and oomAdjust.
+    ``retries`` is the number of retries so far, ``specified`` what its program says, when it was given
+    something else because that was predicted. Source: flow/eval.go, (*Eval).Do and oomAdjust.
     """
     if retries >= MAX_RETRIES:
         return None
     kind = kind_of(error)
+    mem = used.amount("mem")
+    default = mem if specified is None else specified.amount("mem")
+    if kind is not Kind.OOM and mem < default:
+        lesser, usual = format_size(mem), format_size(default)
+        what = f"non-OOM error, switch from predicted ({lesser}) to default ({usual}) memory"
+        return _retry("Predictor", what, Resources({**used, "mem": default}), retries, error)
     if kind is Kind.OOM:
-        mem = used.amount("mem")
         limit = min(OOM_MEM_LIMIT_BYTES, most.get("mem", OOM_MEM_LIMIT_BYTES))
         # Whole bytes: the amount is shown and stored.
-        more = min(mem * OOM_FACTOR, limit) // 1
+        more = min(default if mem < default else mem * OOM_FACTOR, limit) // 1
         if more <= mem:
             return None
         larger = Resources({**used, "mem": more})

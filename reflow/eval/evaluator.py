@@ -13,22 +13,25 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ReflowError
 from reflow.core.execconfig import ExecInspect
 from reflow.core.fileset import File, Fileset
-from reflow.eval import CacheMode, EvalConfig, EvalStats, Outcome
+from reflow.eval import EvalConfig, EvalStats, Outcome
 from reflow.eval.assertions import Witness
 from reflow.eval.attempt import build_config, missing_outputs
-from reflow.eval.cache import CacheReader, CacheWriter, Hit, Query
+from reflow.eval.cache import CacheReader
+from reflow.eval.cell import Cell, When
 from reflow.eval.explain import Decisions, Execution, Miss, Verdict, WouldRunError
 from reflow.eval.hashing import Hashing
 from reflow.eval.imagename import ImageNames
+from reflow.eval.lookup import Ledger, LookUps, open_cache
 from reflow.eval.noderun import NodeRun, World
 from reflow.eval.summary import Summary
-from reflow.eval.worklist import Cell, When, WorkList
+from reflow.eval.worklist import WorkList
 from reflow.flow.digest import cache_keys, digest
 from reflow.flow.node import Data, Exec, Extern, Flow, Intern
 
@@ -39,11 +42,6 @@ LOOK_UP_BATCH = 2000
 STORE_BATCH = 500
 HOLD_S = 0.1
 """How long submissions wait for look-ups and local work, so that the scheduler sees the widest set."""
-
-LOOK_UP_ID = Digest.of_text("batch cache lookup")
-"""What the spans of all look-ups belong to."""
-
-_NOTED = 50
 
 MAX_SUBMITTED = 1024
 """Tasks that the scheduler is given at a time; enough to choose from, and the rest costs no memory."""
@@ -64,12 +62,15 @@ class Evaluator:
         self._report = config.report
         self._log = config.report.message
         self._witness = Witness(config.current_assertions)
-        self._reader, self._writer = self._open_cache()
+        self._reader, self._writer = open_cache(config, self._witness)
         self._work = WorkList(self._when(), self._is_valid, self._log)
         self._work.rescues = config.is_repair
         self._hashing = Hashing(self._work, config.hash_files, self._fail)
-        self._world = World(config.scheduler, config.report, self.stats, self._witness, self._may_start)
+        self._world = World(
+            config.scheduler, config.report, self.stats, self._witness, self._may_start, config.predict
+        )
         self._images = ImageNames(config.resolve_image, self._log)
+        self._look_ups = None if self._reader is None else self._make_look_ups(self._reader)
         self._held: deque[Cell] = deque()
         self._held_since: float | None = None
         self._jobs: dict[asyncio.Task[None], NodeRun | None] = {}
@@ -79,23 +80,9 @@ class Evaluator:
         self._internal: ReflowError | None = None
         self._group: asyncio.TaskGroup | None = None
 
-    def _open_cache(self) -> tuple[CacheReader | None, CacheWriter | None]:
-        config = self._config
-        if config.assoc is None or config.cache is CacheMode.OFF:
-            return None, None
-        reader = CacheReader(
-            config.assoc,
-            config.repository,
-            config.key_namespace,
-            self._witness.contradiction,
-            self._log,
-            recompute_empty=config.recompute_empty,
-        )
-        writer = CacheWriter(config.assoc, config.repository, config.key_namespace, self._log, config.span)
-        return (
-            reader if CacheMode.READ in config.cache else None,
-            writer if CacheMode.WRITE in config.cache and not config.is_dry else None,
-        )
+    def _make_look_ups(self, reader: CacheReader) -> LookUps:
+        ledger = Ledger(self.stats, self.decisions, partial(self._settle, cached=True))
+        return LookUps(self._config, self._work, self._images, ledger, reader, self._writer)
 
     def _when(self) -> When:
         if self._reader is None:
@@ -210,7 +197,8 @@ class Evaluator:
         # Look-ups wait until all that can be seen is seen, unless they are many already.
         while work.to_look_up and (not work.ready or len(work.to_look_up) >= LOOK_UP_BATCH):
             cells, work.to_look_up = work.to_look_up[:LOOK_UP_BATCH], work.to_look_up[LOOK_UP_BATCH:]
-            self._spawn_busy(self._look_up, cells)
+            assert self._look_ups is not None
+            self._spawn_busy(self._look_ups.run, cells)
         self._hold(work.to_run)
         work.to_run = []
         if self._held and self._may_submit():
@@ -338,75 +326,6 @@ class Evaluator:
         assert isinstance(node, Intern)
         self.decisions.ran(Execution(node, (), Miss(Verdict.REFERENCE), value=value))
         self._settle(cell, value)
-
-    async def _look_up(self, batch: Sequence[tuple[Cell, bool]]) -> None:
-        """Look cells up; an exec that is missed under the keys known at once may have one more."""
-        began_s = time.time()
-        if self._config.is_repair:
-            await self._images.learn([cell.node for cell, _ in batch])
-        queries = [self._query(cell, missed_name) for cell, missed_name in batch]
-        missed = await self._find([cell for cell, _ in batch], queries)
-        again = await self._with_image_keys(missed)
-        pending = {cell for cell, _ in again}
-        for cell, _ in missed:
-            if cell not in pending:
-                self._work.missed(cell)
-        for cell, _ in await self._find([cell for cell, _ in again], [query for _, query in again]):
-            self._work.missed(cell)
-        if self._config.span is not None:
-            names = [digest(cell.node).short for cell, _ in batch]
-            notes = {"FlowID": ",".join(names[:_NOTED]) + (",…" if len(names) > _NOTED else "")}
-            self._config.span("Cache", f"batch cache lookup ({len(batch)})", LOOK_UP_ID, began_s, notes)
-
-    async def _with_image_keys(self, missed: Sequence[tuple[Cell, Query]]) -> list[tuple[Cell, Query]]:
-        """Those that have another key now that the registry was asked for their images."""
-        if not self._images.can_resolve:
-            return []
-        complete = [(cell, query) for cell, query in missed if query.values is not None]
-        await self._images.learn([query.node for _, query in complete])
-        again = []
-        for cell, query in complete:
-            before = cache_keys(query.node, query.values)
-            keys = cache_keys(query.node, query.values, self._images.known(query.node))
-            if len(keys) > len(before):
-                again.append((cell, query._replace(keys=keys[: len(keys) - len(before)])))
-        return again
-
-    def _query(self, cell: Cell, missed_name: bool) -> Query:
-        values = self._work.values(cell.node)
-        image = self._images.known(cell.node) if self._config.is_repair else None
-        keys = cache_keys(cell.node, values, image)
-        return Query(cell.node, keys[:-1] if missed_name else keys, values)
-
-    async def _find(self, cells: Sequence[Cell], queries: Sequence[Query]) -> list[tuple[Cell, Query]]:
-        """Settle the cells that the cache has; return the others."""
-        assert self._reader is not None
-        if not cells:
-            return []
-        missed = []
-        for cell, query, answer in zip(cells, queries, await self._reader.find(queries), strict=True):
-            if isinstance(answer, Miss):
-                self.decisions.missed(query.node, answer)
-                missed.append((cell, query))
-            else:
-                self._take_hit(cell, query, answer)
-        return missed
-
-    def _take_hit(self, cell: Cell, query: Query, hit: Hit) -> None:
-        node = cell.node
-        assert isinstance(node, Exec | Intern)
-        lost = missing_outputs(node, hit.fileset) if isinstance(node, Exec) else ""
-        if lost:
-            self._log("info", f"warning: {node.ident or '?'}: {lost}; -recomputeempty computes it again")
-        elif self._writer is not None and hit.absent:
-            # Repair: the keys that lack the entry get it; an entry of the first version is written anew.
-            known = hit.object if hit.kind else None
-            self._writer.add(node, hit.absent if known else query.keys, hit.fileset, known)
-        if isinstance(node, Exec):
-            self.stats.cached += 1
-        self.decisions.hit(node, query.values, hit.fileset, hit.key)
-        self._report.cached(node, hit.fileset, hit.key)
-        self._settle(cell, hit.fileset, cached=True)
 
     def _settle(
         self, cell: Cell, value: Fileset, *, cached: bool = False, inspect: ExecInspect | None = None

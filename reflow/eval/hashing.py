@@ -7,7 +7,8 @@ import threading
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from reflow.core.errors import Kind, ReflowError
-from reflow.eval.worklist import Cell, WorkList
+from reflow.eval.cell import Cell
+from reflow.eval.worklist import WorkList
 from reflow.flow.data import LocalFile
 
 HashFiles = Callable[[Sequence[LocalFile]], Awaitable[None]]

@@ -13,9 +13,11 @@ from reflow.core.errors import Kind, ReflowError
 from reflow.core.execconfig import ExecConfig, ExecInspect
 from reflow.core.fileset import Fileset
 from reflow.core.resources import Resources
-from reflow.eval import EvalStats, Report
+from reflow.core.units import format_duration
+from reflow.eval import EvalStats, Foresight, Report
 from reflow.eval.assertions import Witness
 from reflow.eval.attempt import cap_memory, plan_retry
+from reflow.eval.predict import with_prediction
 from reflow.flow.digest import digest
 from reflow.flow.node import Exec, Extern, Intern
 from reflow.pool import Exec as RunningExec
@@ -33,6 +35,7 @@ class World:
     stats: EvalStats
     witness: Witness
     may_retry: Callable[[], bool]
+    predict: Foresight | None = None
 
 
 class Finished(NamedTuple):
@@ -71,21 +74,34 @@ class NodeRun:
         self._values = values
         self._keys = keys
         stats, most = self._world.stats, self._world.scheduler.resources
-        config = self._cap(config, most)
+        specified = config.resources
+        config = self._cap(await self._foreseen(config), most)
         done = await self._attempt(config, 0)
         retries = 0
         while done.error is not None and not done.is_final and self._world.may_retry():
-            retry = plan_retry(done.error, config.resources, most, retries)
+            retry = plan_retry(done.error, config.resources, most, retries, specified)
             if retry is None:
                 break
             self._say(f"retryTask (reason: {retry.reason}): re-submitting task with {retry.message}")
-            config = replace(config, resources=retry.resources)
+            config = self._cap(replace(config, resources=retry.resources), most)
             stats.waiting += 1
             self._is_waiting = True
             retries += 1
             done = await self._attempt(config, retries)
         stats.failed += done.error is not None and isinstance(self._node, Exec)
         return done
+
+    async def _foreseen(self, config: ExecConfig) -> ExecConfig:
+        """The config with the memory that its exec is going to use, if that can be told."""
+        predict = self._world.predict
+        prediction = None if predict is None else await predict(config)
+        if prediction is None:
+            return config
+        resources = with_prediction(config.resources, prediction)
+        self._debug(f"modifying resources from {config.resources} to {resources}")
+        if prediction.duration_ns:
+            self._debug(f"predicted duration {format_duration(prediction.duration_ns / 1e9)}")
+        return replace(config, resources=resources)
 
     def _cap(self, config: ExecConfig, most: Resources) -> ExecConfig:
         capped = cap_memory(config.resources, most)
@@ -96,6 +112,9 @@ class NodeRun:
 
     def _say(self, text: str) -> None:
         self._world.report.message("info", f"flow {digest(self._node).short}: {text}")
+
+    def _debug(self, text: str) -> None:
+        self._world.report.message("debug", f"(flow {digest(self._node).short}): {text}")
 
     async def _attempt(self, config: ExecConfig, number: int) -> Finished:
         """Submit the node once."""

@@ -8,7 +8,6 @@ continuations of equal digest may differ.
 
 from __future__ import annotations
 
-import enum
 import traceback
 from collections import deque
 from collections.abc import Callable
@@ -18,47 +17,26 @@ from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ProgramError, ReflowError
 from reflow.core.fileset import File, Fileset
 from reflow.eval import Outcome
+from reflow.eval.cell import (
+    DONE,
+    FORWARDING,
+    NEW,
+    OUTSIDE,
+    TRIED_ALL,
+    TRIED_NAME,
+    UNTRIED,
+    WAITING,
+    Cell,
+    When,
+)
 from reflow.eval.operation import NODES, VALUES
 from reflow.flow.data import LocalFile
 from reflow.flow.digest import digest, renamed, unhashed_files
 from reflow.flow.node import Data, Exec, Extern, Flow, Intern, K, Val
 
-NEW, WAITING, FORWARDING, OUTSIDE, DONE = range(5)
-"""Phases of a cell; plain numbers, because there may be millions of comparisons."""
-
-UNTRIED, TRIED_NAME, TRIED_ALL = range(3)
-"""How far a node was looked up: not at all, by its logical digest, by every key (or never to be)."""
-
 _COMPUTED = frozenset({Val, Data, *VALUES, *NODES})
 
 MUST_INTERN_MIX = Digest.of_text("internMustInternDigest")
-
-
-class When(enum.Enum):
-    """When execs and interns are looked up: never, before their dependencies, or after them."""
-
-    NEVER = enum.auto()
-    TOP_DOWN = enum.auto()
-    BOTTOM_UP = enum.auto()
-
-
-class Cell:
-    """What is known of a node. ``target`` is the node that a continuation returned, ``origin`` the outermost
-    continuation that led here, ``waiters`` the cells to be told when this one is done.
-    """
-
-    __slots__ = ("error", "node", "origin", "pending", "phase", "target", "tried", "value", "waiters")
-
-    def __init__(self, node: Flow) -> None:
-        self.node = node
-        self.phase = NEW
-        self.pending = 0
-        self.tried = UNTRIED
-        self.waiters: list[Cell] | None = None
-        self.target: Flow | None = None
-        self.origin: Flow | None = None
-        self.value: Any = None
-        self.error: BaseException | None = None
 
 
 class WorkList:

@@ -10,6 +10,9 @@
   The name is made from command and inputs. It goes when the exec ends; that of a failed exec stays, with
   ``failed`` (why), ``command``, ``stdout`` and ``stderr``, until the same command runs again or two weeks
   have passed.
+  Before a command starts, ``manifest.json`` says what it is; the lock's file says its pid, and how it ended.
+* Commands are started by a launcher (`launcher`) and outlive their run; the next one goes on with them
+  (`recovery`). ``<localdir>/results/…`` are results on their way to the cache (`journal`).
 * ``<localdir>/logs/<1 hex>/<hex>.stdout`` and ``….stderr``, named by the exec's id, have its output, while it
   runs and afterwards, where there is any. An exec that is put again under its id replaces them.
 * ``<localdir>/spare/…`` are directories that the next execs will have, and what is being deleted.

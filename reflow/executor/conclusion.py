@@ -12,7 +12,9 @@ from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ReflowError
 from reflow.core.execconfig import ExecResult
 from reflow.core.fileset import File
+from reflow.core.units import format_size
 from reflow.disk.blocking import Blocking
+from reflow.disk.filesystem import disk_space
 from reflow.executor import output
 from reflow.executor.localexec import LocalExec
 from reflow.executor.oom import was_killed
@@ -22,6 +24,7 @@ from reflow.executor.staging import Staged
 from reflow.executor.view import View
 from reflow.pool import InputLocator
 from reflow.repository import LocalFiles
+from reflow.repository.inputs import VERIFY
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -32,6 +35,9 @@ SMALL_COUNT = 64
 _SMALL_BYTES = 1 << 20
 _CHUNK_COUNT = 64
 _CHUNK_BYTES = 32 << 20
+
+_FULL_BYTES = 1 << 16
+"""A disk with less room counts as full."""
 
 SeenFiles = tuple[View, str]
 
@@ -69,19 +75,20 @@ class Conclusion:
         if tmp_bytes < 0:
             tmp_bytes = await self._files(tree_size, f"{directory}/tmp")
         running.stats.observe("tmp", tmp_bytes, now_s)
-        if ending.code != 0:
+        if ending.code != 0 and not _is_corrupt(altered):
             disk_bytes = await self._files(tree_size, f"{directory}/return")
             running.stats.observe("disk", disk_bytes, now_s)
-            return ExecResult(error=await self._files(self._failure, running, ending))
+            return ExecResult(error=await self._files(self._failure, running, ending, directory))
         if altered is not None:
             return ExecResult(error=ReflowError(Kind.OTHER, "exec", running.id, cause=altered))
         return await self._take_outputs(running, directory, staged, *view())
 
-    def _failure(self, running: LocalExec, ending: Ending) -> ReflowError | None:
+    def _failure(self, running: LocalExec, ending: Ending, directory: str) -> ReflowError | None:
         if not ending.oom:
             killer = was_killed(running.pids, running.started_s, time.time())
             ending = ending._replace(oom=killer)
-        return failure(running.id, ending, running.log_files, self._machinery)
+        error = failure(running.id, ending, running.log_files, self._machinery)
+        return None if error is None else _with_full_disk(error, directory)
 
     async def _altered(self, sources: Mapping[Digest, str]) -> ReflowError | None:
         """Check each input; the error of the first that is no longer what it was."""
@@ -151,3 +158,20 @@ def _chunks(found: list[output.Found]) -> list[list[output.Found]]:
         chunks[-1].append(each)
         size_bytes += each.info.st_size
     return chunks
+
+
+def _is_corrupt(altered: ReflowError | None) -> bool:
+    """Whether an input was corrupt before the command had it: what the command says then is no answer."""
+    return altered is not None and altered.op == VERIFY
+
+
+def _with_full_disk(error: ReflowError, directory: str) -> ReflowError:
+    """The failure of a command, which may have had no room to say that the disk is full."""
+    if error.kind is not Kind.DOCKER_EXEC:
+        return error
+    free, total = disk_space(directory)
+    if free >= _FULL_BYTES:
+        return error
+    room = f"{format_size(free)} of {format_size(total)} are free"
+    cause = f"{error.cause}; no space left on device: {directory}: {room}"
+    return ReflowError(error.kind, error.op, *error.subjects, cause=cause)

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,14 +21,24 @@ from reflow.core.errors import Kind, ReflowError
 from reflow.core.execconfig import ExecConfig
 from reflow.core.resources import Resources
 from reflow.disk.blocking import Blocking, to_the_end
-from reflow.executor import cgroup, credentials, docker_socket, docker_stream, machine, staging
+from reflow.executor import (
+    cgroup,
+    docker_socket,
+    docker_spec,
+    docker_stream,
+    execdir,
+    machine,
+    staging,
+)
 from reflow.executor.docker_api import Bind, ContainerSpec, DockerApi, Overlay
 from reflow.executor.docker_image import DockerImages
 from reflow.executor.execdir import ExecDir
 from reflow.executor.layout import STREAMS
 from reflow.executor.local import LocalExecutor
 from reflow.executor.localexec import LocalExec
+from reflow.executor.manifest import Manifest
 from reflow.executor.outcome import Ending
+from reflow.executor.script import arg_words
 from reflow.executor.view import Layers, View
 from reflow.imagestore.host import UnsupportedHostError, socket_path
 from reflow.pool import InputLocator, Progress
@@ -41,7 +51,11 @@ LOCALDIR_LABEL = "reflow-localdir"
 HARD_LIMIT_SWAP_BYTES = 100 << 20
 """Swap that a container with a hard memory limit may use on top of it."""
 
-_MAX_WORD_BYTES = 120_000
+_BASH = ("/bin/bash", "-e", "-l", "-o", "pipefail")
+_SURVIVING_STATES = ("running", "paused", "exited")
+_KILLED_CODES = (137, 143)
+"""Exit codes of containers that were killed or stopped: nobody can tell then what they would have done."""
+
 _KILL_TIMEOUT_S = 5.0
 _RENAME_TRIES = 50
 _RENAME_PAUSE_S = 0.1
@@ -101,10 +115,18 @@ class DockerExecutor(LocalExecutor):
 
     async def _end_leftovers(self, leftovers: list[ExecDir]) -> None:
         """Remove the containers of dead runs: those whose directory is nobody's."""
+        if not leftovers:
+            return
         paths = {directory.path for directory in leftovers}
         for row in await self._api.labelled([f"{LOCALDIR_LABEL}={self.layout.localdir}"]):
-            if (row.get("Labels") or {}).get(DIRECTORY_LABEL) in paths:
+            if _directory_of(row) in paths:
                 await self._api.remove(row["Id"])
+
+    async def _remove_unwanted(self) -> None:
+        await super()._remove_unwanted()
+        # Also those that had ended, and whose run was killed before they were gone.
+        for row in await self._api.labelled([f"{LOCALDIR_LABEL}={self.layout.localdir}"]):
+            await self._api.remove(row["Id"])
 
     def kill_now(self) -> None:
         """Kill all containers at once."""
@@ -132,24 +154,57 @@ class DockerExecutor(LocalExecutor):
         }
         return View(roots, {f"/arg/{place}": path for place, path in staged.foreign.items()}), "/return"
 
-    async def _execute(self, running: LocalExec, directory: str, staged: staging.Staged) -> Ending:
-        name = self._container_name(running.id, directory)
+    async def _execute(self, running: LocalExec, directory: ExecDir, staged: staging.Staged) -> Ending:
+        name = self._container_name(running.id, directory.path)
         try:
-            container = await self._started(running, directory, staged, name)
-            self._containers[running.id] = container
-            running.launched()
-            code = await self._wait(running, container)
-            await self._collect_logs(running, container)
-            state = (await self._api.inspect(container))["State"]
+            container = await self._started(running, directory.path, staged, name)
         except BaseException:
             # By its name: whether it was made is not known when we were interrupted while making it.
             await to_the_end(self._api.remove(name))
             raise
         finally:
-            for known in (self._containers, self._meters, self._names, self._taps):
+            self._names.pop(running.id, None)
+        running.launched()
+        return await self._ended(running, directory, container)
+
+    async def _ended(self, running: LocalExec, directory: ExecDir, container: str) -> Ending:
+        """Await the end of a container that runs, and record it."""
+        try:
+            self._containers[running.id] = container
+            code = await self._wait(running, container)
+            await self._collect_logs(running, container)
+            ending = self._ending(running, code, (await self._api.inspect(container))["State"])
+        except BaseException:
+            await to_the_end(self._api.remove(container))
+            raise
+        finally:
+            for known in (self._containers, self._meters, self._taps):
                 known.pop(running.id, None)
+        directory.note_ending(ending.code)
         self._own(self._removed(container))
-        return self._ending(running, code, state)
+        return ending
+
+    async def _resume(self, running: LocalExec, directory: ExecDir, found: Manifest) -> Ending | None:
+        if execdir.ending_of(directory.path) is not None:
+            return await super()._resume(running, directory, found)
+        rows = await self._survivors([directory.path])
+        if not rows:
+            return None
+        container = rows[0]["Id"]
+        state = (await self._api.inspect(container))["State"]
+        was_killed = int(state.get("ExitCode") or 0) in _KILLED_CODES and not state.get("OOMKilled")
+        if was_killed and not state.get("Running"):
+            return None
+        self._adopt(running, directory.path, found)
+        return await self._ended(running, directory, container)
+
+    async def _survivors(self, paths: Collection[str]) -> list[dict[str, Any]]:
+        """The containers of these directories that run, or have ended."""
+        rows = await self._api.labelled([f"{LOCALDIR_LABEL}={self.layout.localdir}"])
+        return [row for row in rows if _directory_of(row) in paths and row.get("State") in _SURVIVING_STATES]
+
+    async def _running_in(self, paths: Sequence[str]) -> Collection[str]:
+        return {_directory_of(row) for row in await self._survivors(paths)}
 
     async def _started(self, running: LocalExec, directory: str, staged: staging.Staged, name: str) -> str:
         """Make and start the container. Where the daemon cannot mount an overlay, do without from then on."""
@@ -159,10 +214,10 @@ class DockerExecutor(LocalExecutor):
             await to_the_end(self._api.start(container))
         except ReflowError as err:
             if spec.overlay is None or "overlay" not in str(err):
-                raise _start_error(running, spec, err) from err
+                raise docker_spec.start_error(running, spec, err) from err
             self._has_overlay = False
             await self._api.remove(name)
-            await self._files(_remove_overlay, spec.overlay)
+            await self._files(docker_spec.remove_overlay, spec.overlay)
             return await self._started(running, directory, staged, name)
         return container
 
@@ -197,15 +252,15 @@ class DockerExecutor(LocalExecutor):
         overlay = self._overlay(directory) if self._has_overlay and staged.sources else None
         if overlay is None:
             binds.append(Bind(f"{directory}/arg", "/arg"))
-        binds += _foreign_binds(directory, staged)
+        binds += docker_spec.foreign_binds(directory, staged)
         if config.needs_docker_access:
             binds.append(Bind(self._socket, _SOCKET))
         memory_bytes = int(config.resources.amount("mem")) if self.hard_memory else 0
         return ContainerSpec(
             name=name,
             image=self._names[running.id],
-            entrypoint=["/bin/bash", "-e", "-l", "-o", "pipefail", *_script(directory, staged.command)],
-            environment=_environment(running),
+            entrypoint=[*_BASH, *arg_words(directory, staged.command, is_text=True)],
+            environment=docker_spec.environment(running),
             labels={
                 ID_LABEL: running.id.hex(),
                 DIRECTORY_LABEL: directory,
@@ -314,60 +369,9 @@ class DockerExecutor(LocalExecutor):
         return meter
 
 
-def _environment(running: LocalExec) -> list[str]:
-    environment = ["tmp=/tmp", "TMPDIR=/tmp", "HOME=/tmp"]
-    if not running.config.output_is_dir:
-        environment.append("out=/return/default")
-    if running.config.needs_aws_creds:
-        found = credentials.from_environment(running.id)
-        environment += [f"{name}={value}" for name, value in found.items()]
-    return environment
-
-
-def _script(directory: str, command: str) -> list[str]:
-    """The last words of the command line; a command that no word can hold goes into a file."""
-    script = os.fsencode(command)
-    is_text = not any("\udc80" <= char <= "\udcff" for char in command)
-    if is_text and len(script) <= _MAX_WORD_BYTES:
-        return ["-c", command]
-    with open(f"{directory}/arg/command", "wb") as file:
-        file.write(script)
-    return ["/arg/command"]
-
-
-def _foreign_binds(directory: str, staged: staging.Staged) -> list[Bind]:
-    """Mounts of the user's own files, which the command may not change."""
-    binds = []
-    for number, (place, path) in enumerate(staged.foreign.items()):
-        source = path
-        if any("\udc80" <= char <= "\udcff" for char in path):
-            # JSON has no words for such bytes, but a link to the file has an ordinary name.
-            os.makedirs(f"{directory}/take", exist_ok=True)
-            source = f"{directory}/take/bind-{number}"
-            os.symlink(path, source)
-        binds.append(Bind(source, f"/arg/{place}", is_read_only=True))
-    return binds
-
-
-def _remove_overlay(overlay: Overlay) -> None:
-    for path in (overlay.upper, overlay.work):
-        with contextlib.suppress(OSError):
-            os.rmdir(path)
-
-
-def _start_error(running: LocalExec, spec: ContainerSpec, err: ReflowError) -> ReflowError:
-    """Say what is wrong with an image that has no bash; other errors as they are."""
-    text = str(err.cause)
-    if "/bin/bash" in text and ("no such file" in text or "not found" in text):
-        detail = "the image has no /bin/bash, which runs the commands of execs: use an image that has it"
-        return ReflowError(
-            Kind.INVALID,
-            "exec",
-            running.id,
-            f"image {running.config.original_image or spec.image}",
-            cause=detail,
-        )
-    return err
+def _directory_of(row: dict[str, Any]) -> str:
+    """The exec's directory of a container, as the daemon lists it."""
+    return str((row.get("Labels") or {}).get(DIRECTORY_LABEL, ""))
 
 
 def _seconds(text: str | None) -> float:

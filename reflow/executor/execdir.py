@@ -13,13 +13,19 @@ import stat
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
+from reflow.executor.launcher import ENDING_OFFSET, PID_OFFSET, record
+
 FAILED = "failed"
 """The file that says why a directory is kept."""
+
+MANIFEST = "manifest.json"
+"""The file that says what runs here (`manifest`)."""
 
 KILLED = "killed"
 """The file that says that somebody wanted an exec to end before its time."""
 
 _LOCK = "lock"
+_MAX_LOCK_BYTES = 4096
 _FEW_FILES = 64
 _SKELETON = ("arg", "return", "tmp")
 _SKELETON_FILES = ("stdout", "stderr")
@@ -40,25 +46,56 @@ class Tenant(NamedTuple):
 
 
 class ExecDir:
-    """A locked directory; ``path`` has no characters that a shell would read."""
+    """A locked directory; ``path`` has no characters that a shell would read.
 
-    __slots__ = ("_lock_fd", "path")
+    ``is_used``: it has what an earlier exec left. ``lock_fd`` is for those who are to hold the lock as well.
+    """
 
-    def __init__(self, path: str, lock_fd: int) -> None:
+    __slots__ = ("is_used", "lock_fd", "path")
+
+    def __init__(self, path: str, lock_fd: int, *, is_used: bool = False) -> None:
         self.path = path
-        self._lock_fd = lock_fd
+        self.lock_fd = lock_fd
+        self.is_used = is_used
+
+    @property
+    def name(self) -> str:
+        """The last part of its path: the digest of its exec's work."""
+        return os.path.basename(self.path)
 
     def note(self, tenant: Tenant) -> None:
-        """Write down, in the lock's file, whose it is: for those who look at what runs here."""
-        # Always of the same length: it is written in the place of the one before.
-        text = f"{tenant.id} {tenant.owner:<10} {tenant.executor:<10} {tenant.pid:<10}\n"
+        """Write down, in the lock's file, whose it is and that it has not ended."""
         with contextlib.suppress(OSError):
-            os.pwrite(self._lock_fd, text.encode(), 0)
+            os.pwrite(self.lock_fd, _tenant_text(tenant) + b"-".ljust(10) + b"\n", 0)
+
+    def take_over(self, tenant: Tenant) -> None:
+        """Write down whose it is now; how its exec ended, if it has, stays."""
+        with contextlib.suppress(OSError):
+            os.pwrite(self.lock_fd, _tenant_text(tenant), 0)
+
+    def note_pid(self, pid: int) -> None:
+        """Write down the exec's first process."""
+        record(self.lock_fd, PID_OFFSET, b"%d" % pid)
+
+    def note_ending(self, code: int) -> None:
+        """Write down that the command has finished, with this exit status."""
+        record(self.lock_fd, ENDING_OFFSET, b"exit %d" % code)
+
+    def forget_ending(self) -> None:
+        """Write down that what is here is of no use any more: its files are about to be taken away."""
+        record(self.lock_fd, ENDING_OFFSET, b"-")
 
     @property
     def is_killed(self) -> bool:
         """Whether somebody wanted its exec to end."""
         return os.path.exists(f"{self.path}/{KILLED}")
+
+    def clear(self) -> None:
+        """Delete what an earlier exec left. Blocks."""
+        if self.is_used:
+            self.forget_ending()
+            _Remover().contents(self.path, keep=(_LOCK,))
+            self.is_used = False
 
     def remove(self) -> None:
         """Delete the directory and let go of the lock. Blocks."""
@@ -76,9 +113,9 @@ class ExecDir:
         """
         remover = _Remover(discard, _FEW_FILES)
         try:
-            if os.stat(f"{self.path}/{_LOCK}").st_ino != os.fstat(self._lock_fd).st_ino:
+            if os.stat(f"{self.path}/{_LOCK}").st_ino != os.fstat(self.lock_fd).st_ino:
                 return False
-            if not remover.contents(self.path, keep=(_LOCK, *_SKELETON, *_SKELETON_FILES)):
+            if not remover.contents(self.path, keep=(_LOCK, MANIFEST, *_SKELETON, *_SKELETON_FILES)):
                 return False
             for name, inner in (("arg", ("0",)), ("arg/0", ()), ("return", ()), ("tmp", ())):
                 path = f"{self.path}/{name}"
@@ -86,6 +123,7 @@ class ExecDir:
                     return False
             for name in _SKELETON_FILES:
                 _drop_used(f"{self.path}/{name}")
+            _drop_used(f"{self.path}/{MANIFEST}", may_be_full=True)
         except OSError:
             return False
         return not remover.has_failed
@@ -101,21 +139,21 @@ class ExecDir:
 
     def keep(self, reason: str, command: str) -> None:
         """Leave the directory (without its inputs) for people to look at, and let go of the lock."""
+        _write_text(f"{self.path}/{FAILED}", reason + "\n")
         for name in ("arg", "upper", "work", "merged", "take"):
             remove_tree(f"{self.path}/{name}")
         _write_text(f"{self.path}/command", command)
-        _write_text(f"{self.path}/{FAILED}", reason + "\n")
         self.release()
 
     def release(self) -> None:
         """Let go of the lock."""
-        if self._lock_fd >= 0:
-            os.close(self._lock_fd)
-            self._lock_fd = -1
+        if self.lock_fd >= 0:
+            os.close(self.lock_fd)
+            self.lock_fd = -1
 
 
 def acquire(path: str) -> ExecDir | None:
-    """Make and lock a directory, empty; None when somebody has it now."""
+    """Make and lock a directory; None when somebody has it now. What is in it stays (`ExecDir.clear`)."""
     while True:
         is_fresh = _make_directory(path)
         lock_fd = _try_lock(f"{path}/{_LOCK}")
@@ -123,9 +161,7 @@ def acquire(path: str) -> ExecDir | None:
             return None
         if lock_fd < 0:
             continue  # its owner removed it meanwhile
-        if not is_fresh:
-            _Remover().contents(path, keep=(_LOCK,))
-        return ExecDir(path, lock_fd)
+        return ExecDir(path, lock_fd, is_used=not is_fresh)
 
 
 def adopt(path: str) -> ExecDir | None:
@@ -133,7 +169,7 @@ def adopt(path: str) -> ExecDir | None:
     if not os.path.isdir(path):
         return None
     lock_fd = _try_lock(f"{path}/{_LOCK}")
-    return None if lock_fd is None or lock_fd < 0 else ExecDir(path, lock_fd)
+    return None if lock_fd is None or lock_fd < 0 else ExecDir(path, lock_fd, is_used=True)
 
 
 def is_locked(path: str) -> bool:
@@ -147,11 +183,39 @@ def is_locked(path: str) -> bool:
 def tenant_of(path: str) -> Tenant | None:
     """Whose directory it is, or was last; None when nobody has written that down."""
     try:
-        with open(f"{path}/{_LOCK}", encoding="ascii") as file:
-            id, owner, executor, pid = file.read().split()
-            return Tenant(id, int(owner), executor, int(pid))
+        id, owner, executor, pid = _lock_text(path)[:ENDING_OFFSET].split()
+        return Tenant(id, int(owner), executor, int(pid))
     except (OSError, ValueError):
         return None
+
+
+def ending_of(path: str) -> int | None:
+    """The exit status that was recorded for the exec of a directory; None when there is none."""
+    try:
+        word, code = _lock_text(path)[ENDING_OFFSET:].split()
+        return int(code) if word == "exit" else None
+    except (OSError, ValueError):
+        return None
+
+
+def sign(path: str, tenant: Tenant) -> None:
+    """Write down whose a directory is while somebody else has its lock: a launcher whose run is dead."""
+    with contextlib.suppress(OSError):
+        fd = os.open(f"{path}/{_LOCK}", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.pwrite(fd, _tenant_text(tenant), 0)
+        finally:
+            os.close(fd)
+
+
+def _tenant_text(tenant: Tenant) -> bytes:
+    # Always of the same length: it is written in the place of the one before.
+    return f"{tenant.id} {tenant.owner:<10} {tenant.executor:<10} {tenant.pid:<10} ".encode()
+
+
+def _lock_text(path: str) -> str:
+    with open(f"{path}/{_LOCK}", encoding="ascii") as file:
+        return file.read(_MAX_LOCK_BYTES)
 
 
 def remove_tree(path: str) -> None:
@@ -237,13 +301,14 @@ def _open_up(directory: str) -> bool:
     return True
 
 
-def _drop_used(path: str) -> None:
-    """Delete a file of the skeleton that is not as good as new."""
+def _drop_used(path: str, *, may_be_full: bool = False) -> None:
+    """Delete a file of the skeleton that is not as good as new, or of another sort."""
     try:
         info = os.lstat(path)
     except FileNotFoundError:
         return
-    if not stat.S_ISREG(info.st_mode) or info.st_size or info.st_nlink > 1:
+    is_used = info.st_size > 0 and not may_be_full
+    if not stat.S_ISREG(info.st_mode) or is_used or info.st_nlink > 1:
         os.unlink(path)
 
 

@@ -28,6 +28,7 @@ KEEP_FAILED_S = 14 * 86400
 STREAMS = ("stdout", "stderr")
 
 _MAX_SPARE = 64
+_PAUSE_S = 0.01
 _PLAIN = re.compile(r"[A-Za-z0-9_./@%+-]+")
 
 
@@ -85,12 +86,21 @@ class Layout:
         except OSError as err:
             raise os_error("executor", self.localdir, err) from err
 
+    @property
+    def own_lock_fd(self) -> int:
+        """The lock of what `new_path` gives paths in: whoever has it open keeps that from being removed."""
+        assert self._own is not None, "not prepared"
+        return self._own.lock_fd
+
     def path(self, config: ExecConfig) -> str:
         """The directory of a command."""
         return f"{self.root}/execs/{work_digest(config).hex()}"
 
     def try_acquire(self, path: str) -> ExecDir | None:
-        """Make and lock a command's directory, empty; None when somebody has it now."""
+        """Make and lock a command's directory; None when somebody has it now.
+
+        It may have what an earlier exec left (``is_used``).
+        """
         if self._spare:
             directory = self._spare.pop()
             if directory.move(path):
@@ -104,6 +114,8 @@ class Layout:
         It is emptied and set aside for the next exec, and what was in it is deleted by `sweep`: making and
         deleting directories can take milliseconds each.
         """
+        directory.forget_ending()
+        directory.is_used = False
         has_room = len(self._spare) < _MAX_SPARE
         if has_room and directory.empty(self.discard) and directory.move(self.new_path("spare")):
             self._spare.append(directory)
@@ -153,6 +165,32 @@ class Layout:
             for entry in list(os.scandir(f"{self.root}/{place}")):
                 if not _is_kept(entry.path) and (directory := execdir.adopt(entry.path)) is not None:
                     yield directory
+
+    def remove_spares(self, patience_s: float) -> None:
+        """Remove what dead executors have set aside. Blocks.
+
+        What sees the end of their execs may have it for a moment yet.
+        """
+        deadline_s = time.monotonic() + patience_s
+        others = [entry.path for entry in os.scandir(f"{self.root}/spare")]
+        others = [path for path in others if self._own is None or path != self._own.path]
+        while others:
+            for path in others:
+                directory = execdir.adopt(path)
+                if directory is not None:
+                    directory.remove()
+            others = [path for path in others if os.path.exists(path)]
+            if not others or time.monotonic() > deadline_s:
+                return
+            time.sleep(_PAUSE_S)
+
+    def locked(self) -> list[str]:
+        """The directories of execs that somebody has."""
+        return [path for path in self.exec_paths() if execdir.is_locked(path)]
+
+    def exec_paths(self) -> list[str]:
+        """The directories of execs."""
+        return [entry.path for entry in os.scandir(f"{self.root}/execs")]
 
 
 def os_error(op: str, subject: object, err: OSError) -> ReflowError:

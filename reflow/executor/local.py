@@ -7,23 +7,21 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ReflowError
 from reflow.core.execconfig import ExecConfig, ExecResult
 from reflow.core.resources import Resources
-from reflow.disk.blocking import Blocking, to_the_end
-from reflow.executor import machine, staging, transfer
+from reflow.disk.blocking import to_the_end
+from reflow.executor import manifest, staging, transfer
 from reflow.executor.conclusion import SMALL_COUNT, Conclusion
 from reflow.executor.execdir import ExecDir
-from reflow.executor.layout import Layout, os_error
+from reflow.executor.layout import os_error
 from reflow.executor.localexec import LocalExec
-from reflow.executor.logfile import LogFiles
 from reflow.executor.outcome import Ending
+from reflow.executor.survival import Survival
 from reflow.executor.view import View
 from reflow.pool import InputLocator, Progress
 from reflow.repository import LocalFiles
@@ -32,7 +30,7 @@ _MAX_FINISHED = 1024
 _SAMPLE_S = 1.0
 
 
-class LocalExecutor(abc.ABC):
+class LocalExecutor(Survival):
     """An executor of this machine.
 
     ``localdir`` holds the directories of execs; ``repository`` takes their outputs, ``locator`` finds their
@@ -47,24 +45,17 @@ class LocalExecutor(abc.ABC):
         *,
         hard_memory: bool = False,
     ) -> None:
-        self.layout = Layout(os.fspath(localdir))
-        self.logs = LogFiles(self.layout.localdir)
+        super().__init__(localdir, repository, locator)
         self.hard_memory = hard_memory
         self._repository = repository
-        self._locator = locator
-        self._files = Blocking("files", max(2, machine.usable_cpus()))
         self._conclusion = Conclusion(repository, locator, self._files, self.name)
         self._execs: dict[Digest, LocalExec] = {}
         self._finished: dict[Digest, None] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
         self._ticker: asyncio.TimerHandle | None = None
         self._same_device = True
-        self._is_sweeping = False
-
-    @property
-    @abc.abstractmethod
-    def name(self) -> str:
-        """docker, sandbox or process."""
+        self._is_open = False
+        self.keeps_results = False
+        """Whether `settle` will be called when all results are in the cache; if not, they are at `close`."""
 
     @property
     @abc.abstractmethod
@@ -77,16 +68,16 @@ class LocalExecutor(abc.ABC):
         return Digest.of_text(self.layout.localdir).hex()[:16]
 
     async def start(self) -> None:
-        """Get ready, and remove what dead runs left behind. Raises when execs cannot run here."""
+        """Get ready, and remove what dead runs left behind. Raises when execs cannot run here.
+
+        What may still be of use stays until it is asked for, or `close`.
+        """
         await self._files(self.layout.prepare)
+        await self._files(self.recovery.journal.open)
         self._same_device = await self._files(self._is_same_device)
         await self._open()
-        leftovers = await self._files(lambda: list(self.layout.leftovers()))
-        if leftovers:
-            await self._end_leftovers(leftovers)
-            for directory in leftovers:
-                await self._files(self.layout.leave, directory)
-            self._start_sweep()
+        self._is_open = True
+        await self._remove_leftovers(self.recovery.is_worth_keeping)
 
     async def put(self, id: Digest, config: ExecConfig, progress: Progress | None = None) -> LocalExec:
         """Start an exec, or return the one with this id that runs or has succeeded.
@@ -133,9 +124,21 @@ class LocalExecutor(abc.ABC):
             await asyncio.wait(self._tasks)
         if self._ticker is not None:
             self._ticker.cancel()
+        # From now on others do not take us into account: the last one removes what is left.
+        self.recovery.journal.close()
+        if self._is_open and self.recovery.is_alone():
+            with contextlib.suppress(ReflowError, OSError):  # the next one will try again
+                await self._remove_unwanted()
+        self._is_open = False
         await self._close()
         await self._files(self.layout.close)
+        if not self.keeps_results:
+            self.settle()
         self._files.close()
+
+    def settle(self) -> None:
+        """Take note that all results are in the cache, or are to be forgotten."""
+        self.recovery.settle()
 
     @abc.abstractmethod
     def kill_now(self) -> None:
@@ -152,10 +155,6 @@ class LocalExecutor(abc.ABC):
         """Let go of everything."""
 
     @abc.abstractmethod
-    async def _end_leftovers(self, leftovers: list[ExecDir]) -> None:
-        """End what still runs in directories whose owner is dead."""
-
-    @abc.abstractmethod
     async def _prepare(self, running: LocalExec, progress: Progress | None) -> None:
         """Get what the exec needs besides its files."""
 
@@ -164,7 +163,7 @@ class LocalExecutor(abc.ABC):
         """What stages inputs in this executor's way."""
 
     @abc.abstractmethod
-    async def _execute(self, running: LocalExec, directory: str, staged: staging.Staged) -> Ending:
+    async def _execute(self, running: LocalExec, directory: ExecDir, staged: staging.Staged) -> Ending:
         """Run the command to its end. When cancelled, end it, and return when nothing of it is left."""
 
     @abc.abstractmethod
@@ -178,10 +177,6 @@ class LocalExecutor(abc.ABC):
     @abc.abstractmethod
     async def command_lines(self, running: LocalExec) -> list[str]:
         """The processes of an exec."""
-
-    @abc.abstractmethod
-    def tap(self, running: LocalExec) -> None:
-        """See to it that what a running exec prints goes to its log files at once."""
 
     # The life of an exec.
 
@@ -205,43 +200,54 @@ class LocalExecutor(abc.ABC):
             self._note_finished(running)
 
     async def _perform(self, running: LocalExec, progress: Progress | None) -> ExecResult:
-        await self._prepare(running, progress)
-        directory = await self._acquire(running.config, progress)
-        running.move_in(directory, self.name)
+        directory = await self._acquire(running, progress)
         result: ExecResult | None = None
         command = ""
         try:
-            staged = await self._staged(running, directory.path, progress)
+            known = self.recovery.recorded(directory)
+            if known is not None:
+                return ExecResult(fileset=known)
+            staged, ending = await self._resumed(running, directory) or await self._performed(
+                running, directory, progress
+            )
             command = staged.command
-            running.state = "created"
-            ending = await self._execute(running, directory.path, staged)
             if ending.code and directory.is_killed:
                 ending = ending._replace(is_wanted=True)
             running.ended_s = running.ended_s or time.time()
             view = partial(self._view, directory.path, staged)
             result = await self._conclusion.result(running, directory.path, staged, ending, view)
+            if result.error is None:
+                self.recovery.record(directory, result.fileset)
             return result
         finally:
             await self._leave(running, directory, command, result)
 
+    async def _performed(
+        self, running: LocalExec, directory: ExecDir, progress: Progress | None
+    ) -> tuple[staging.Staged, Ending]:
+        """Run a command from its beginning to its end."""
+        if directory.is_used:
+            await self._end_leftovers([directory])
+            await self._files(directory.clear)
+        running.move_in(directory, self.name)
+        await self._prepare(running, progress)
+        staged = await self._staged(running, directory.path, progress)
+        running.state = "created"
+        found = manifest.manifest_of(
+            running.id, directory.name, self.name, running.config, staged.command, staged.foreign
+        )
+        manifest.write(directory.path, found, running.config)
+        return staged, await self._execute(running, directory, staged)
+
     async def _transfer(self, running: LocalExec, progress: Progress | None) -> ExecResult:
-        directory = await self._acquire(running.config, progress)
+        directory = await self._acquire(running, progress)
+        await self._files(directory.clear)
         running.launched()
         work = transfer.Transfer(running.config, self._repository, self._locator, directory.path)
         try:
             return ExecResult(fileset=await to_the_end(self._files(work.perform), work.stop))
         finally:
             await self._files(directory.remove)
-
-    async def _acquire(self, config: ExecConfig, progress: Progress | None) -> ExecDir:
-        path = self.layout.path(config)
-        delay_s = 0.02
-        while (directory := self.layout.try_acquire(path)) is None:
-            if progress is not None:
-                progress("waiting for another run of this exec", 0, 0)
-            await asyncio.sleep(delay_s)
-            delay_s = min(2 * delay_s, 0.5)
-        return directory
 
     async def _staged(self, running: LocalExec, directory: str, progress: Progress | None) -> staging.Staged:
         for name in ("tmp", "return"):
@@ -279,26 +285,7 @@ class LocalExecutor(abc.ABC):
         self.layout.leave(directory)
         self._start_sweep()
 
-    def _start_sweep(self) -> None:
-        if self.layout.has_trash and not self._is_sweeping:
-            self._is_sweeping = True
-            self._own(self._sweep())
-
-    async def _sweep(self) -> None:
-        """Delete, off the way of execs, what they left behind."""
-        try:
-            await self._files(self.layout.sweep)
-        finally:
-            self._is_sweeping = False
-
     # Small things.
-
-    def _own(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run something that `close` waits for."""
-        task = asyncio.get_running_loop().create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
 
     def _note_finished(self, running: LocalExec) -> None:
         """Forget the oldest finished execs when there are many."""

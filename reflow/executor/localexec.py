@@ -46,9 +46,10 @@ class _Owner(Protocol):
 class LocalExec:
     """One exec. Its executor drives it; everybody else awaits and asks.
 
-    ``kept`` is where its files are when it has failed. ``pid`` is that of its first process on this machine,
-    ``pids`` are those seen; ``oom`` says who killed it for memory. ``log_files`` have its output, by stream,
-    as far as there is any. Times are seconds since the epoch.
+    ``kept`` is where its files are when it has failed. ``is_adopted``: a run that is dead has started it.
+    ``pid`` is that of its first process on this machine, ``pids`` are those seen; ``oom`` says who killed it
+    for memory. ``log_files`` have its output, by stream, as far as there is any. Times are seconds since the
+    epoch.
     """
 
     def __init__(self, id: Digest, uri: str, config: ExecConfig, owner: _Owner) -> None:
@@ -57,6 +58,7 @@ class LocalExec:
         self.config = config
         self.state = "initializing"
         self.kept = ""
+        self.is_adopted = False
         self.pid = 0
         self.pids: set[int] = set()
         self.oom = ""
@@ -68,7 +70,6 @@ class LocalExec:
         self.task: asyncio.Task[None] | None = None
         self._owner = owner
         self._directory: ExecDir | None = None
-        self._executor = ""
         self._result: ExecResult | None = None
         self._error: ReflowError | None = None
         loop = asyncio.get_running_loop()
@@ -159,14 +160,21 @@ class LocalExec:
             raise self._error
 
     def move_in(self, directory: ExecDir, executor: str) -> None:
-        """Note, in its directory too, that it has one."""
+        """Note, in its directory too, that it has one, and that it has not started."""
         self._directory = directory
-        self._executor = executor
-        self._sign()
+        self.is_adopted = False
+        self.pid = 0
+        directory.note(self.tenant(executor))
 
-    def _sign(self) -> None:
-        if self._directory is not None:
-            self._directory.note(Tenant(self.id.hex(), os.getpid(), self._executor, self.pid))
+    def tenant(self, executor: str) -> Tenant:
+        """What is written down in its directory."""
+        return Tenant(self.id.hex(), os.getpid(), executor, self.pid)
+
+    def adopt(self, pid: int, started_s: float) -> None:
+        """Take note of an exec that a dead run has started."""
+        self.is_adopted = True
+        self.launched(pid)
+        self.started_s = started_s
 
     def launched(self, pid: int = 0) -> None:
         """Note that it runs now."""
@@ -182,7 +190,8 @@ class LocalExec:
         """Note its first process, which may be known later than that it runs."""
         self.pid = pid
         self.pids.add(pid)
-        self._sign()
+        if self._directory is not None:
+            self._directory.note_pid(pid)
 
     def attach(self, task: asyncio.Task[None]) -> None:
         """Take note of the task that runs it. One that is cancelled before it began says nothing itself."""

@@ -48,6 +48,19 @@ class LogFiles:
                 if os.stat(source).st_nlink == 1:
                     _replace(os.link, source, log_path(self._localdir, id, stream))
 
+    def hand_over(self, old: Digest, new: Digest, *, is_final: bool) -> None:
+        """Let what an exec prints be found under the id that this run gave it, too.
+
+        ``is_final``: it is written at its final place, where there may be nothing yet.
+        """
+        for stream in STREAMS:
+            with contextlib.suppress(OSError):
+                source = log_path(self._localdir, old, stream)
+                if is_final and not os.path.exists(source):
+                    os.close(self.open(source))
+                if old != new and os.path.exists(source):
+                    _replace(os.link, source, log_path(self._localdir, new, stream))
+
     def end(self, id: Digest, directory: str, *, is_kept: bool) -> None:
         """Put an exec's output where it stays; in its directory as well, when that is kept."""
         for stream, source in self.within(directory).items():

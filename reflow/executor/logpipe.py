@@ -35,6 +35,11 @@ class LogPipe:
         self._is_listening = False
         self._timer = self._loop.call_later(_PATIENCE_S, self._listen)
 
+    @property
+    def reader_fd(self) -> int:
+        """What has been written and not been read."""
+        return self._reader_fd
+
     def handed_over(self) -> None:
         """The writer's end is the command's now."""
         if self.writer_fd >= 0:

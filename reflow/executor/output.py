@@ -71,7 +71,7 @@ def outputs_fileset(config: ExecConfig, outputs: Sequence[Mapping[str, File]]) -
 def install_files(
     files: Sequence[Found], repository: LocalFiles, sources: Mapping[Digest, str], directory: str
 ) -> dict[str, File]:
-    """Take files over into the repository: host path -> File.
+    """Put files into the repository: host path -> File. They are objects then, and not to be changed.
 
     ``sources`` are the exec's inputs, ``directory`` is the exec's own. Raises RESOURCES_EXHAUSTED when the
     disk is full.
@@ -85,13 +85,14 @@ def install_files(
             known = _inodes(sources) if known is None else known
             installed[found.host] = _install_shared(found, repository, known, directory)
         else:
-            installed[found.host] = _install(found.host, repository, found.rel)
+            # It stays where it is as well: who is killed in the midst of this leaves all to begin anew with.
+            installed[found.host] = _install(found.host, repository, found.rel, keep=True)
     return installed
 
 
-def _install(path: str, repository: LocalFiles, rel: str) -> File:
+def _install(path: str, repository: LocalFiles, rel: str, *, keep: bool = False) -> File:
     try:
-        return repository.install(path)
+        return repository.install(path, keep=keep)
     except OSError as err:
         raise os_error("install", rel, err) from err
 

@@ -12,8 +12,7 @@ import contextlib
 import os
 import resource
 import signal
-import subprocess
-import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,12 +20,16 @@ from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ReflowError
 from reflow.core.execconfig import ExecConfig
 from reflow.core.resources import Resources
-from reflow.executor import credentials, machine, proctree, staging
+from reflow.executor import credentials, directspawn, machine, proctree, staging
+from reflow.executor.directspawn import DirectSpawner
 from reflow.executor.execdir import ExecDir, is_locked
+from reflow.executor.launcher import Job
 from reflow.executor.layout import STREAMS, os_error
 from reflow.executor.local import LocalExecutor
 from reflow.executor.localexec import LocalExec
 from reflow.executor.outcome import Ending
+from reflow.executor.script import is_short, write_script
+from reflow.executor.spawn import Child, Launcher
 from reflow.executor.treemeter import TreeMeter
 from reflow.executor.view import Layers, View
 from reflow.pool import InputLocator, Progress
@@ -35,12 +38,8 @@ from reflow.repository import LocalFiles
 _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "VIRTUAL_ENV", "LANG", "TZ")
 _PASSED_ON_PREFIXES = ("CONDA", "VIRTUAL_ENV", "LC_")
 
-_MAX_WORD_BYTES = 120_000
-"""The kernel takes words of up to 128 KiB; a longer command is put into a file."""
-
+_MARK = os.fsencode(proctree.MARK)
 _GRACE_S = 1.0
-_GROUP_END_S = 0.2
-_UMASK = 0o022
 
 
 class ProcessExecutor(LocalExecutor):
@@ -57,9 +56,8 @@ class ProcessExecutor(LocalExecutor):
         hard_memory: bool = False,
     ) -> None:
         super().__init__(localdir, repository, locator, hard_memory=hard_memory)
-        self._bash = ""
-        self._null_fd = -1
-        self._environment: dict[str, str] = {}
+        self._spawner: Launcher[Job] | DirectSpawner | None = None
+        self._environment: dict[bytes, bytes] = {}
         self._resources = Resources()
         self._has_run = False
         self._meter = TreeMeter(self.name, self._files, _kill)
@@ -75,8 +73,10 @@ class ProcessExecutor(LocalExecutor):
         if bash is None:
             detail = "bash was not found on PATH, and execs are run by it"
             raise ReflowError(Kind.NOT_EXIST, "executor", "process", cause=detail)
-        self._bash = bash
-        self._null_fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        if directspawn.is_needed():
+            self._spawner = DirectSpawner(bash)
+        else:
+            self._spawner = Launcher([bash])
         self._environment = _passed_on()
         self._resources = machine.local_resources(self.layout.localdir)
         _raise_limits()
@@ -87,9 +87,8 @@ class ProcessExecutor(LocalExecutor):
     async def _close(self) -> None:
         if self._has_run:
             await self._files(self._kill_strays)
-        if self._null_fd >= 0:
-            os.close(self._null_fd)
-            self._null_fd = -1
+        if self._spawner is not None:
+            self._spawner.close()
 
     def _kill_strays(self) -> None:
         """Kill what has left its session and outlived its exec, in directories that nobody has locked."""
@@ -102,10 +101,10 @@ class ProcessExecutor(LocalExecutor):
 
     def kill_now(self) -> None:
         """Kill all process groups at once."""
-        for running in list(self._execs.values()):
-            if running.state == "running" and running.pid:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(running.pid, signal.SIGKILL)
+        if self._spawner is not None:
+            self._spawner.kill()
+        adopted = [running for running in list(self._execs.values()) if running.is_adopted]
+        proctree.kill_marked([self.layout.path(each.config) for each in adopted])
 
     async def _prepare(self, running: LocalExec, progress: Progress | None) -> None:
         """Nothing is needed; the docker daemon's socket, for those who ask for it, is where it always is."""
@@ -123,66 +122,74 @@ class ProcessExecutor(LocalExecutor):
         }
         return View(roots, {}, frozenset(staged.foreign.values())), f"{directory}/return"
 
-    async def _execute(self, running: LocalExec, directory: str, staged: staging.Staged) -> Ending:
-        running.log_files = self.logs.within(directory)
-        self._directories[running.id] = directory
-        child = self._spawn(running, directory, staged.command)
-        running.launched(child.pid)
+    async def _execute(self, running: LocalExec, directory: ExecDir, staged: staging.Staged) -> Ending:
+        self._adopted(running, directory.path)
+        child = self._launch(running, directory, staged.command)
+        running.launched()
+        child.started.add_done_callback(partial(_note_pid, running))
         self._has_run = True
         try:
-            await _exited(child.pid)
+            status = await child.status()
         except asyncio.CancelledError:
-            await _terminate(child.pid)
-            await self._files(proctree.kill_marked, [directory])
+            await self._terminate(child)
+            await self._files(proctree.kill_marked, [directory.path])
+            raise
+        except (ReflowError, OSError) as err:
+            # Nobody has seen it end.
+            await self._files(proctree.kill_marked, [directory.path])
+            if isinstance(err, OSError):
+                raise os_error("exec", running.id, err) from err
             raise
         finally:
-            status = _reap(child)
-            self._meter.forget(child.pid)
+            self._meter.forget(running.pid)
             self._directories.pop(running.id, None)
-        await _group_gone(child.pid)
         code = os.waitstatus_to_exitcode(status)
         oom = running.oom
         return Ending(128 - code, oom, -code) if code < 0 else Ending(code, oom)
 
-    def _spawn(self, running: LocalExec, directory: str, command: str) -> subprocess.Popen[bytes]:
-        words = ["bash", "-e", "-o", "pipefail", "-c", command]
-        script = os.fsencode(command)
-        if len(script) > _MAX_WORD_BYTES:
-            with open(f"{directory}/command", "wb") as file:
-                file.write(script)
-            words[-2:] = [f"{directory}/command"]
-        output_fds = []
+    def _adopted(self, running: LocalExec, directory: str) -> None:
+        running.log_files = self.logs.within(directory)
+        self._directories[running.id] = directory
+
+    async def _terminate(self, child: Child) -> None:
+        """Ask a process group to end, then make it."""
+        assert self._spawner is not None
+        self._spawner.signal(child, signal.SIGTERM)
+        await asyncio.wait([child.ended], timeout=_GRACE_S)
+        self._spawner.signal(child, signal.SIGKILL)
+        await asyncio.wait([child.ended])
+
+    def _launch(self, running: LocalExec, directory: ExecDir, command: str) -> Child:
+        assert self._spawner is not None
+        path = directory.path
+        words = [b"bash", b"-e", b"-o", b"pipefail", b"-c", os.fsencode(command)]
+        if b"\0" in words[-1]:
+            raise ReflowError(Kind.INVALID, "exec", running.id, cause="command: embedded null byte")
+        if not is_short(command):
+            write_script(f"{path}/command", command)
+            words[-2:] = [os.fsencode(f"{path}/command")]
+        fds = [directory.lock_fd]
         try:
             for stream in STREAMS:
-                output_fds.append(self.logs.open(running.log_files[stream]))
-            return subprocess.Popen(
-                words,
-                executable=self._bash,
-                stdin=self._null_fd,
-                stdout=output_fds[0],
-                stderr=output_fds[1],
-                cwd=f"{directory}/tmp",
-                env=self._environment_of(running, directory),
-                start_new_session=True,
-                umask=_UMASK,
-            )
-        except ValueError as err:
-            raise ReflowError(Kind.INVALID, "exec", running.id, cause=f"command: {err}") from err
+                fds.append(self.logs.open(running.log_files[stream]))
+            job = (words, self._environment_of(running, path), os.fsencode(f"{path}/tmp"))
+            return self._spawner.launch(job, fds)
         except OSError as err:
             raise os_error("exec", running.id, err) from err
         finally:
-            for fd in output_fds:
+            for fd in fds[1:]:
                 os.close(fd)
 
-    def _environment_of(self, running: LocalExec, directory: str) -> dict[str, str]:
+    def _environment_of(self, running: LocalExec, directory: str) -> dict[bytes, bytes]:
         environment = dict(self._environment)
-        tmp = f"{directory}/tmp"
-        environment.update(HOME=tmp, TMPDIR=tmp, tmp=tmp)
-        environment[proctree.MARK] = directory
+        path = os.fsencode(directory)
+        environment[b"HOME"] = environment[b"TMPDIR"] = environment[b"tmp"] = path + b"/tmp"
+        environment[_MARK] = path
         if not running.config.output_is_dir:
-            environment["out"] = f"{directory}/return/default"
+            environment[b"out"] = path + b"/return/default"
         if running.config.needs_aws_creds:
-            environment.update(credentials.from_environment(running.id))
+            found = credentials.from_environment(running.id)
+            environment.update({os.fsencode(name): os.fsencode(value) for name, value in found.items()})
         return environment
 
     def tap(self, running: LocalExec) -> None:
@@ -206,14 +213,14 @@ def _kill(running: LocalExec) -> None:
         os.killpg(running.pid, signal.SIGKILL)
 
 
-def _passed_on() -> dict[str, str]:
+def _passed_on() -> dict[bytes, bytes]:
     """What commands get of our own environment."""
     environment = {
-        name: value
+        os.fsencode(name): os.fsencode(value)
         for name, value in os.environ.items()
         if name in _PASSED_ON or name.startswith(_PASSED_ON_PREFIXES)
     }
-    environment.setdefault("PATH", os.defpath)
+    environment.setdefault(b"PATH", os.fsencode(os.defpath))
     return environment
 
 
@@ -233,68 +240,9 @@ def _command_lines(leader: int) -> list[str]:
     return proctree.command_lines(sorted(process.pid for process in family))
 
 
-async def _exited(pid: int) -> None:
-    """Return when a child has ended; it is left to be reaped."""
-    loop = asyncio.get_running_loop()
-    ended = loop.create_future()
-    if not hasattr(os, "pidfd_open"):
-        await _exited_by_thread(pid, loop, ended)
-        return
-    fd = os.pidfd_open(pid)
-    loop.add_reader(fd, _note_end, ended)
-    try:
-        await ended
-    finally:
-        loop.remove_reader(fd)
-        os.close(fd)
-
-
-async def _exited_by_thread(pid: int, loop: asyncio.AbstractEventLoop, ended: asyncio.Future[None]) -> None:
-    import threading
-
-    def wait() -> None:
-        with contextlib.suppress(ChildProcessError):
-            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-        loop.call_soon_threadsafe(_note_end, ended)
-
-    threading.Thread(target=wait, daemon=True).start()
-    await ended
-
-
-def _note_end(ended: asyncio.Future[None]) -> None:
-    if not ended.done():
-        ended.set_result(None)
-
-
-async def _terminate(pid: int) -> None:
-    """Ask a process group to end, then make it."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGTERM)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(_exited(pid), _GRACE_S)
-        os.killpg(pid, signal.SIGKILL)
-    await _exited(pid)
-
-
-def _reap(child: subprocess.Popen[bytes]) -> int:
-    """Kill what is left of the group and take the leader's exit status."""
-    # Before the leader is reaped: until then its number is not given to anybody else.
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.pid, signal.SIGKILL)
-    _, status = os.waitpid(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    return status
-
-
-async def _group_gone(pid: int) -> None:
-    """Wait, a little, until no process of the group is left that could still write."""
-    deadline_s = time.monotonic() + _GROUP_END_S
-    while time.monotonic() < deadline_s:
-        try:
-            os.killpg(pid, 0)
-        except (ProcessLookupError, PermissionError):
-            return
-        await asyncio.sleep(0.005)
+def _note_pid(running: LocalExec, started: asyncio.Future[int]) -> None:
+    if not started.cancelled() and started.exception() is None:
+        running.note_pid(started.result())
 
 
 if TYPE_CHECKING:

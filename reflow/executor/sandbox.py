@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -35,7 +36,7 @@ from reflow.executor.outcome import Ending
 from reflow.executor.sandbox_image import BASH, SandboxImage
 from reflow.executor.sandbox_launcher import STATUS_FD, Job, Overlay, Way
 from reflow.executor.sandbox_roots import Root, Roots
-from reflow.executor.sandbox_spawn import Child, Exit, Launcher, OverlayError
+from reflow.executor.sandbox_spawn import Exit, Launcher, OverlayError
 from reflow.executor.sandbox_trial import Trial, try_bubblewrap
 from reflow.executor.sandbox_words import (
     Bound,
@@ -46,14 +47,13 @@ from reflow.executor.sandbox_words import (
     sandbox_words,
     writable_root,
 )
+from reflow.executor.script import arg_words
+from reflow.executor.spawn import Child
 from reflow.executor.treemeter import TreeMeter
 from reflow.executor.view import Layers, View
 from reflow.imagestore import Image
 from reflow.pool import InputLocator, Progress
 from reflow.repository import LocalFiles
-
-_MAX_WORD_BYTES = 120_000
-"""The kernel takes words of up to 128 KiB; a longer command is put into a file."""
 
 # What an overlay has on top is plain files and whiteouts, which we read (in user namespaces always). It is of
 # no use after a power cut, so nothing of it is written out in a hurry.
@@ -93,6 +93,7 @@ class SandboxExecutor(LocalExecutor):
     """Runs execs in sandboxes. It closes ``images`` when it is closed."""
 
     name = "sandbox"
+    prints_to_final = True
 
     def __init__(
         self,
@@ -116,7 +117,7 @@ class SandboxExecutor(LocalExecutor):
         self._resources = Resources()
         self._known: dict[str, SandboxImage] = {}
         self._images: dict[Digest, SandboxImage] = {}
-        self._children: dict[Digest, Child] = {}
+        self._children: dict[Digest, tuple[Launcher, Child]] = {}
         self._meter = TreeMeter(self.name, self._files, self._kill_quietly)
 
     @property
@@ -145,7 +146,7 @@ class SandboxExecutor(LocalExecutor):
         for name, _, _ in ways:
             for directory in ("lower", "upper", "work", "point"):
                 os.makedirs(f"{trial}/{name}/{directory}")
-        launcher = Launcher(self._trial.program.path, trial, ways)
+        launcher = Launcher(self._trial.program.path, trial, ways, [self.layout.own_lock_fd])
         await to_the_end(launcher.start())
         if not launcher.way:
             self._has_overlay = self._has_root_overlay = False
@@ -163,13 +164,15 @@ class SandboxExecutor(LocalExecutor):
         await self._store.close()
 
     async def _end_leftovers(self, leftovers: list[ExecDir]) -> None:
-        """Launchers end with their runs, and take all with them but for what is just starting."""
+        """End bubblewraps whose launcher was killed when they were just starting."""
         await self._files(proctree.kill_with_words, [f"{directory.path}/return" for directory in leftovers])
 
     def kill_now(self) -> None:
-        """Kill everything at once: it ends with the launcher."""
+        """Kill everything at once."""
         if self._launcher is not None:
             self._launcher.kill()
+        adopted = [running for running in list(self._execs.values()) if running.is_adopted]
+        proctree.kill_with_words([f"{self.layout.path(each.config)}/return" for each in adopted])
 
     # One exec.
 
@@ -201,7 +204,7 @@ class SandboxExecutor(LocalExecutor):
         }
         return View(roots, {f"/arg/{place}": path for place, path in staged.foreign.items()}), "/return"
 
-    async def _execute(self, running: LocalExec, directory: str, staged: staging.Staged) -> Ending:
+    async def _execute(self, running: LocalExec, directory: ExecDir, staged: staging.Staged) -> Ending:
         try:
             done = await self._executed(running, directory, staged)
         finally:
@@ -210,10 +213,10 @@ class SandboxExecutor(LocalExecutor):
             raise self._failure_of_bubblewrap(running)
         return Ending(done.code, running.oom)
 
-    async def _executed(self, running: LocalExec, directory: str, staged: staging.Staged) -> Exit:
-        setup = await self._set_up(running, directory, staged)
+    async def _executed(self, running: LocalExec, directory: ExecDir, staged: staging.Staged) -> Exit:
+        setup = await self._set_up(running, directory.path, staged)
         try:
-            return await self._sandboxed(running, setup)
+            return await self._sandboxed(running, directory, setup)
         except OverlayError:
             self._do_without(setup)
         return await self._executed(running, directory, staged)
@@ -225,33 +228,37 @@ class SandboxExecutor(LocalExecutor):
         else:
             self._has_overlay = False
 
-    async def _sandboxed(self, running: LocalExec, setup: _Setup) -> Exit:
+    async def _sandboxed(self, running: LocalExec, directory: ExecDir, setup: _Setup) -> Exit:
         pipes: list[LogPipe] = []
         child: Child | None = None
         try:
             for stream in STREAMS:
                 pipes.append(LogPipe(self.logs, running.log_files[stream]))
-            child = setup.launcher.launch(setup.job, *[pipe.writer_fd for pipe in pipes])
-            self._children[running.id] = child
+            fds = [
+                directory.lock_fd,
+                *[pipe.writer_fd for pipe in pipes],
+                *[pipe.reader_fd for pipe in pipes],
+            ]
+            child = setup.launcher.launch(setup.job, fds)
+            self._children[running.id] = setup.launcher, child
             for pipe in pipes:
                 pipe.handed_over()
             running.launched()
             child.started.add_done_callback(partial(_note_pid, running))
-            done = await child.exit()
+            done = await setup.launcher.exit(child)
             for pipe in pipes:
                 await pipe.wait()
             return done
         except asyncio.CancelledError:
             if child is not None:
-                await to_the_end(child.kill())
+                setup.launcher.signal(child, signal.SIGKILL)
+                await to_the_end(_ended(child))
             raise
         except OSError as err:
             raise os_error("exec", running.id, err) from err
         finally:
             self._children.pop(running.id, None)
             self._meter.forget(running.pid)
-            if child is not None:
-                child.close()
             for pipe in pipes:
                 pipe.close()
             self._release(setup)
@@ -298,13 +305,14 @@ class SandboxExecutor(LocalExecutor):
             Bound(arg, "/arg"),
         ]
         bounds += [Bound(path, f"/arg/{place}", is_read_only=True) for place, path in staged.foreign.items()]
-        command = [BASH, "-e", "-l", "-o", "pipefail", *_script(directory, staged.command)]
+        command = [BASH, "-e", "-l", "-o", "pipefail", *arg_words(directory, staged.command)]
         user = self._user(launcher)
         words = sandbox_words(
             program, root_words, user, bounds, image.working_dir, command, status_fd=STATUS_FD
         )
         argv = os.fsencode("\0".join(words)).split(b"\0")  # quicker than one by one
-        return _Setup(launcher, root, (overlays, argv, _environment(running, image), unmounts))
+        logs = tuple([os.fsencode(running.log_files[stream]) for stream in STREAMS])
+        return _Setup(launcher, root, (overlays, argv, _environment(running, image), unmounts, logs))
 
     def _user(self, launcher: Launcher) -> User:
         """Who commands run as: root of the launcher's user namespace becomes an ordinary user in another."""
@@ -331,9 +339,17 @@ class SandboxExecutor(LocalExecutor):
         await self._meter.sample(running, is_hard=self.hard_memory)
 
     def _kill_quietly(self, running: LocalExec) -> None:
-        child = self._children.get(running.id)
-        if child is not None:
-            self._own(child.kill())
+        found = self._children.get(running.id)
+        if found is not None:
+            launcher, child = found
+            launcher.signal(child, signal.SIGKILL)
+        elif running.is_adopted:
+            self._own(self._files(proctree.kill_with_words, [f"{self.layout.path(running.config)}/return"]))
+
+
+async def _ended(child: Child) -> None:
+    with contextlib.suppress(ReflowError, OverlayError):
+        await child.status()
 
 
 def _note_pid(running: LocalExec, started: asyncio.Future[int]) -> None:
@@ -357,16 +373,6 @@ def _arg_overlay(directory: str) -> Overlay:
         remove_tree(path)  # of a try with other overlays
         os.mkdir(path)
     return os.fsencode(f"{directory}/merged"), os.fsencode(directory), [os.fsencode(f"{directory}/arg")]
-
-
-def _script(directory: str, command: str) -> list[str]:
-    """The last words of the command line; a command that no word can hold goes into a file."""
-    script = os.fsencode(command)
-    if len(script) <= _MAX_WORD_BYTES:
-        return ["-c", command]
-    with open(f"{directory}/arg/command", "wb") as file:
-        file.write(script)
-    return ["/arg/command"]
 
 
 def _command_lines(monitor: int) -> list[str]:

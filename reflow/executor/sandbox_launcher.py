@@ -1,41 +1,36 @@
-"""The sandbox's launcher: a small process that mounts overlays and starts bubblewrap, over and over.
+"""The launcher (`launcher`) of sandboxes: it mounts overlays besides, and starts bubblewrap.
 
-It is run as a program of its own (``python -I -S sandbox_launcher.py …``), so it imports nothing of ours and
-little else. It has a mount namespace of its own, where only it and what it starts see the overlays; where
-mounting takes a user namespace, it has that too. (Bubblewrap itself cannot mount overlays in the versions
-that many systems have; a shell to do so would cost three more programs for each exec.)
+It has a mount namespace of its own, where only it and what it starts see the overlays; where mounting takes a
+user namespace, it has that too. (Bubblewrap itself cannot mount overlays in the versions that many systems
+have; a shell to do so would cost three more programs for each exec.)
 
-Arguments: the descriptor of a socket (SEQPACKET), a directory to try overlays in, the program bwrap, and the
-ways to mount that may be tried, in order: (name, whether it needs a user namespace, options of the mount),
-marshalled, in hexadecimal digits.
+Words: the descriptor of the socket, descriptors to keep open, a directory to try overlays in, the program
+bwrap, and the ways to mount that may be tried, in order: (name, whether it needs a user namespace, options of
+the mount), marshalled, in hexadecimal digits. It says first which of them worked: a marshalled pair, its name
+(empty: none) and the reasons why others did not.
 
-It says first which of them worked: a marshalled pair, its name (empty: none) and the reasons why others did
-not. Then requests come: 4 bytes, a number, with the descriptor of a job, and three that will be stdout,
-stderr and descriptor 3 of bubblewrap, if it is to be started. A job is a marshalled tuple: overlays to mount
-before, argv (empty: nothing is started) and environment, overlays to unmount at the end. An overlay to be
-mounted is (mount point, a directory with ``upper`` and ``work``, lower layers); one to be unmounted, its
-mount point.
-
-It answers (number, pid, -1) when a process has run for a moment, and (number, pid, wait status) when it has
-ended; (number, 0, 0) when there was none to start. When something fails, what was mounted is unmounted, and
-the answer is (number, 0, errno) with a text behind it. When the socket closes, all ends.
+A job is a marshalled tuple: overlays to mount before, argv (empty: nothing is started) and environment,
+overlays to unmount at the end, and the log files of stdout and stderr. An overlay to be mounted is (mount
+point, a directory with ``upper`` and ``work``, lower layers); one to be unmounted, its mount point. The
+descriptors are the lock of the exec's directory, its stdout and stderr, and the other ends of these: the run
+reads them while it lives, and then the launcher does. `RAN` follows an answer when the command has really
+run, and it was not bubblewrap that failed.
 """
 
 from __future__ import annotations
 
-import _socket
-import array
 import contextlib
 import ctypes
-import errno
+import json
 import marshal
 import os
 import resource
 import select
 import signal
-import struct
-import sys
 import time
+
+from reflow.executor import launcher
+from reflow.executor.launcher import ANSWER, ENDING_OFFSET, Running, Server, kill_group, record
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
@@ -43,14 +38,15 @@ MS_REC = 0x4000
 MS_SLAVE = 1 << 19
 MNT_DETACH = 2
 
-ANSWER = struct.Struct("=iii")
-REQUEST = struct.Struct("=i")
 STATUS_FD = 3
 """The descriptor on which bubblewrap says what it does."""
 
+RAN = b"ran"
+"""Follows the answer about a command that has run."""
+
 Way = tuple[str, bool, str]
 Overlay = tuple[bytes, bytes, list[bytes]]
-Job = tuple[list[Overlay], list[bytes], dict[bytes, bytes], list[bytes]]
+Job = tuple[list[Overlay], list[bytes], dict[bytes, bytes], list[bytes], tuple[bytes, ...]]
 
 _UNSEEN_KINDS = (b"nsfs", b"devpts", b"mqueue", b"hugetlbfs", b"binfmt_misc", b"rpc_pipefs")
 _UNSEEN_PLACES = (
@@ -60,11 +56,10 @@ _UNSEEN_PLACES = (
     b"/run/containerd/",
     b"/snap/",
 )
-
-_ANNOUNCE_S = 0.02
-
-# Python ignores some; SIGINT is ignored by us, and SIGCHLD has a handler.
-_IGNORED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGCHLD)
+_LOG_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+_CHUNK_BYTES = 1 << 16
+_KILL_S = 5.0
+_KILL_PAUSE_S = 0.01
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -150,20 +145,64 @@ def try_way(way: Way, directory: bytes) -> str:
     return reason
 
 
-class Launcher:
-    """Serves one executor."""
+class Sandboxed(Running):
+    """A bubblewrap that runs: also, what it says, what it prints, and what is unmounted when it has ended."""
+
+    __slots__ = ("doomed_s", "logs", "readers", "said", "status_fd", "unmounts")
+
+    def __init__(self, number: int, pid: int, lock_fd: int, status_fd: int, readers: list[int]) -> None:
+        super().__init__(number, pid, lock_fd)
+        self.status_fd = status_fd
+        self.readers = readers
+        self.unmounts: list[bytes] = []
+        self.logs: tuple[bytes, ...] = ()
+        self.said = b""
+        self.doomed_s = 0.0
+
+    def rows(self) -> list[dict[str, object]]:
+        """What bubblewrap has said so far."""
+        with contextlib.suppress(BlockingIOError):
+            while chunk := os.read(self.status_fd, _CHUNK_BYTES):
+                self.said += chunk
+        rows = []
+        for line in self.said.splitlines():
+            with contextlib.suppress(ValueError):
+                row = json.loads(line)
+                if isinstance(row, dict):
+                    rows.append(row)
+        return rows
+
+    def kill_first(self) -> bool:
+        """Kill the first process in the sandbox; tell whether it was there."""
+        for row in self.rows():
+            first = row.get("child-pid")
+            if isinstance(first, int) and _parent(first) == self.pid:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(first, signal.SIGKILL)
+                    return True
+        return False
+
+    def copy_output(self) -> None:
+        """Take over what was printed, as far as it is there, when nobody else does."""
+        for fd, path in zip(self.readers, self.logs, strict=True):
+            with contextlib.suppress(OSError):
+                while chunk := os.read(fd, _CHUNK_BYTES):
+                    log_fd = os.open(path, _LOG_FLAGS, 0o644)
+                    os.write(log_fd, chunk)
+                    os.close(log_fd)
+
+
+class SandboxServer(Server):
+    """Serves one executor with sandboxes."""
 
     def __init__(self, socket_fd: int, program: bytes) -> None:
-        self._null_fd = os.open(os.devnull, os.O_RDONLY)
+        super().__init__(socket_fd, program)
         if STATUS_FD not in (socket_fd, self._null_fd):
             # So that no descriptor of a job gets this number.
             os.dup2(self._null_fd, STATUS_FD, inheritable=False)
-        os.set_inheritable(socket_fd, False)
-        self._socket = _socket.socket(fileno=socket_fd)
-        self._program = program
         self._options = ""
-        self._running: dict[int, tuple[int, list[bytes]]] = {}
-        self._unannounced: dict[int, float] = {}
+        self._doomed: dict[int, Sandboxed] = {}
+        self._readers: dict[int, Sandboxed] = {}
 
     def choose(self, ways: list[Way], trial: bytes) -> None:
         """Take the first way to mount overlays that works, and say which."""
@@ -179,68 +218,8 @@ class Launcher:
             reasons.append(f"{name}: {reason}")
         self._answer(marshal.dumps(("", reasons)))
 
-    def serve(self) -> None:
-        """Start what is asked for, and say what has ended, until nobody listens any more."""
-        wake_reader, wake_writer = os.pipe()
-        os.set_blocking(wake_reader, False)
-        os.set_blocking(wake_writer, False)
-        signal.signal(signal.SIGCHLD, lambda number, frame: None)
-        signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
-        poll = select.poll()
-        poll.register(self._socket.fileno(), select.POLLIN)
-        poll.register(wake_reader, select.POLLIN)
-        while True:
-            for fd, _ in poll.poll(self._announce()):
-                if fd == wake_reader:
-                    os.read(wake_reader, 4096)
-                    self._reap()
-                elif not self._receive():
-                    self.end()
-
-    def _announce(self) -> int | None:
-        """Say what has run for a moment; the milliseconds until there is more to say.
-
-        Most commands are over before that: nobody is woken up for them.
-        """
-        now_s = time.monotonic()
-        for pid, due_s in list(self._unannounced.items()):
-            if now_s < due_s:
-                return int((due_s - now_s) * 1000) + 1
-            del self._unannounced[pid]
-            self._answer(ANSWER.pack(self._running[pid][0], pid, -1))
-        return None
-
-    def end(self) -> None:
-        """Kill all that runs, and end. Does not return."""
-        # Those that are just starting do not know yet that they are to die with us.
-        for pid in self._running:
-            with contextlib.suppress(OSError):
-                os.killpg(pid, signal.SIGKILL)
-        os._exit(0)
-
-    def _receive(self) -> bool:
-        fds = array.array("i")
-        space = _socket.CMSG_SPACE(4 * fds.itemsize)
-        message, parts, _, _ = self._socket.recvmsg(64, space, _socket.MSG_CMSG_CLOEXEC)
-        if not message:
-            return False
-        for _, _, data in parts:
-            fds.frombytes(data)
-        (number,) = REQUEST.unpack(message)
-        try:
-            self._start(number, *fds)
-        except (OSError, ValueError) as err:
-            code, text = getattr(err, "errno", None), getattr(err, "strerror", None)
-            self._answer(
-                ANSWER.pack(number, 0, code or errno.EIO) + (text or str(err)).encode("utf-8", "replace")
-            )
-        for fd in fds:
-            os.close(fd)
-        return True
-
-    def _start(self, number: int, job_fd: int, *fds: int) -> None:
-        job: Job = marshal.loads(os.pread(job_fd, os.fstat(job_fd).st_size, 0))
-        overlays, argv, environment, unmounts = job
+    def _start(self, number: int, job: Job, fds: list[int]) -> None:  # type: ignore[override]  # own jobs
+        overlays, argv, environment, unmounts, logs = job
         mounted: list[bytes] = []
         try:
             for overlay in overlays:
@@ -250,51 +229,109 @@ class Launcher:
                 _unmount(unmounts)
                 self._answer(ANSWER.pack(number, 0, 0))
                 return
-            pid = self._spawn(argv, environment, *fds)
+            running = self._started(number, argv, environment, fds)
         except (OSError, ValueError):
             _unmount(mounted)
             raise
-        self._running[pid] = (number, unmounts)
-        self._unannounced[pid] = time.monotonic() + _ANNOUNCE_S
+        running.unmounts, running.logs = unmounts, logs
+        self._note_start(running)
+        if self._socket is None:
+            self._watch_output(running)
 
-    def _spawn(
-        self,
-        argv: list[bytes],
-        environment: dict[bytes, bytes],
-        stdout_fd: int,
-        stderr_fd: int,
-        status_fd: int,
-    ) -> int:
-        return os.posix_spawn(
-            self._program,
-            argv,
-            environment,
-            file_actions=[
-                (os.POSIX_SPAWN_DUP2, self._null_fd, 0),
-                (os.POSIX_SPAWN_DUP2, stdout_fd, 1),
-                (os.POSIX_SPAWN_DUP2, stderr_fd, 2),
-                (os.POSIX_SPAWN_DUP2, status_fd, STATUS_FD),
-            ],
-            setsid=True,
-            setsigmask=(),
-            setsigdef=_IGNORED,
-        )
-
-    def _reap(self) -> None:
-        while self._running:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-            if pid == 0:
-                return
-            number, unmounts = self._running.pop(pid)
-            self._unannounced.pop(pid, None)
-            _unmount(unmounts)
-            self._answer(ANSWER.pack(number, pid, status))
-
-    def _answer(self, message: bytes) -> None:
+    def _started(
+        self, number: int, argv: list[bytes], environment: dict[bytes, bytes], fds: list[int]
+    ) -> Sandboxed:
+        lock_fd, stdout_fd, stderr_fd, *readers = fds
+        status_fd, status_writer_fd = os.pipe()
+        os.set_blocking(status_fd, False)
         try:
-            self._socket.send(message)
-        except OSError:
-            self.end()
+            pid = self._spawn(argv, environment, (self._null_fd, stdout_fd, stderr_fd, status_writer_fd))
+        except (OSError, ValueError):
+            os.close(status_fd)
+            raise
+        finally:
+            os.close(status_writer_fd)
+        os.close(stdout_fd)
+        os.close(stderr_fd)
+        return Sandboxed(number, pid, lock_fd, status_fd, readers)
+
+    def _due(self) -> int | None:
+        timeout_ms = super()._due()
+        if not self._doomed:
+            return timeout_ms
+        for running in list(self._doomed.values()):
+            # The first process of the namespace takes all others with it, and bubblewrap waits for it. Early
+            # on there is none, or it is not known yet.
+            if not running.kill_first() and time.monotonic() > running.doomed_s:
+                kill_group(running.pid, signal.SIGKILL)
+        return int(_KILL_PAUSE_S * 1000)
+
+    def _signal(self, number: int, signal_number: int) -> None:
+        for running in self._running.values():
+            if running.number == number and isinstance(running, Sandboxed):
+                running.doomed_s = time.monotonic() + _KILL_S
+                self._doomed[running.pid] = running
+
+    def _end(self, running: Running) -> None:
+        assert isinstance(running, Sandboxed)
+        self._lingering.pop(running.pid, None)
+        self._doomed.pop(running.pid, None)
+        del self._running[running.pid]
+        _unmount(running.unmounts)
+        if self._socket is None:
+            running.copy_output()
+        has_exited = os.WIFEXITED(running.status)
+        has_run = not has_exited or any("exit-code" in row for row in running.rows())
+        if has_exited and has_run:
+            record(running.lock_fd, ENDING_OFFSET, b"exit %d" % os.WEXITSTATUS(running.status))
+        for fd in running.readers:
+            if self._readers.pop(fd, None) is not None:
+                self._poll.unregister(fd)
+            os.close(fd)
+        os.close(running.status_fd)
+        os.close(running.lock_fd)
+        answer = ANSWER.pack(running.number, running.pid, running.status)
+        self._answer(answer + RAN if has_run else answer)
+
+    def _orphaned(self) -> None:
+        super()._orphaned()
+        for running in self._running.values():
+            if isinstance(running, Sandboxed):
+                self._watch_output(running)
+
+    def _watch_output(self, running: Sandboxed) -> None:
+        """Read from now on what a command prints: its run does not any more."""
+        for fd in running.readers:
+            if fd not in self._readers:
+                self._readers[fd] = running
+                self._poll.register(fd, select.POLLIN)
+
+    def _other(self, fd: int) -> None:
+        running = self._readers.get(fd)
+        if running is None:
+            return
+        running.copy_output()
+        self._poll.unregister(fd)
+        del self._readers[fd]
+        # Again, unless all that could write has ended.
+        if self._running.get(running.pid) is running and not _is_at_end(fd):
+            self._watch_output(running)
+
+
+def _is_at_end(fd: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return any(events & select.POLLHUP for _, events in poll.poll(0))
+
+
+def _parent(pid: int) -> int:
+    """The parent of a process; 0 when it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            text = file.read()
+    except OSError:
+        return 0
+    return int(text[text.rindex(b")") + 2 :].split()[1])
 
 
 def _unmount(points: list[bytes]) -> None:
@@ -304,13 +341,11 @@ def _unmount(points: list[bytes]) -> None:
 
 
 def prepare() -> None:
-    """What all that we start inherits: limits as high as they may be, umask, groups; it is killed first."""
+    """What all that we start inherits: limits as high as they may be, groups; it is killed first."""
     for limit in (resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC, resource.RLIMIT_MEMLOCK):
         hard = resource.getrlimit(limit)[1]
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(limit, (hard, hard))
-    os.umask(0o022)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(OSError):
         fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
         os.write(fd, b"1000")
@@ -320,14 +355,11 @@ def prepare() -> None:
             os.setgroups([os.getgid()])
 
 
-def main(words: list[bytes]) -> None:
+def main(words: list[str]) -> None:
     """Serve."""
-    socket_fd, trial, program, ways = words
+    socket_fd, *keep_fds, trial, program, ways = words
+    launcher.prepare(keep_fds)
     prepare()
-    launcher = Launcher(int(socket_fd), program)
-    launcher.choose(marshal.loads(bytes.fromhex(ways.decode())), trial)
-    launcher.serve()
-
-
-if __name__ == "__main__":
-    main([os.fsencode(word) for word in sys.argv[1:]])
+    server = SandboxServer(int(socket_fd), os.fsencode(program))
+    server.choose(marshal.loads(bytes.fromhex(ways)), os.fsencode(trial))
+    server.serve()

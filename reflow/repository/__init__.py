@@ -64,10 +64,11 @@ class LocalFiles(Protocol):
         """Where the object is, or would be; an absolute path. Does not look."""
         ...
 
-    def install(self, path: str) -> File:
+    def install(self, path: str, *, keep: bool = False) -> File:
         """Hash a file and take it over into the repository; ``path`` is gone afterwards.
 
-        Atomic. The stored object has mode 0444 and one fixed modification time. Raises INVALID naming the
-        path, or RESOURCES_EXHAUSTED when the disk is full.
+        With ``keep`` it stays, as another name of the object where the file system has such. Atomic. The
+        stored object has mode 0444 and one fixed modification time. Raises INVALID naming the path, or
+        RESOURCES_EXHAUSTED when the disk is full.
         """
         ...

@@ -209,11 +209,11 @@ class FileRepository:
             writer.is_there = False
         return digest
 
-    def install(self, path: str) -> File:
-        """Hash a file and take it over. Blocks.
+    def install(self, path: str, *, keep: bool = False) -> File:
+        """Hash a file and take it over; with ``keep`` it stays there as well. Blocks.
 
-        It is moved when it can be; a file with further names (hard links), of another owner, or of another
-        device is copied. Raises INVALID for what is no regular file, or changed while it was read.
+        It is moved (or linked) when it can be; a file with further names (hard links), of another owner, or
+        of another device is copied. Raises INVALID for what is no regular file, or changed while it was read.
         """
         try:
             stream = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -222,13 +222,13 @@ class FileRepository:
                 raise _refusal(path, "is a symbolic link, want a regular file") from err
             raise translate_error(err, "repository.install", path) from err
         try:
-            return self._install(path, stream)
+            return self._install(path, stream, keep)
         except OSError as err:
             raise translate_error(err, "repository.install", path) from err
         finally:
             os.close(stream)
 
-    def _install(self, path: str, stream: int) -> File:
+    def _install(self, path: str, stream: int, keep: bool) -> File:
         before = os.fstat(stream)
         if not stat.S_ISREG(before.st_mode):
             raise _refusal(path, "is no regular file")
@@ -242,12 +242,16 @@ class FileRepository:
             raise _refusal(path, "changed while it was read")
         if is_movable and not self.directory.is_intact(digest, size):
             if _is_dressed(stream):
-                self.directory.move_in(path, digest)
-                return File(digest, size)
+                if not keep:
+                    self.directory.move_in(path, digest)
+                    return File(digest, size)
+                if self.directory.link_in(path, digest):
+                    return File(digest, size)
             os.lseek(stream, 0, os.SEEK_SET)
             if self._copy(path, stream) != (digest, size):
                 raise _refusal(path, "changed while it was read")
-        os.unlink(path)
+        if not keep:
+            os.unlink(path)
         return File(digest, size)
 
     def _copy(self, path: str, stream: int) -> tuple[Digest, int]:

@@ -24,7 +24,10 @@ from reflow.disk.filesystem import is_network, translate_error
 from reflow.repository.filerepo import FileRepository
 from reflow.repository.hashing import HashProgress, InputFile, hash_in_threads, hash_inline
 from reflow.repository.localstate import signed
-from reflow.repository.objectfile import OBJECT_TIME_NS
+from reflow.repository.objectfile import OBJECT_TIME_NS, hash_file
+
+VERIFY = "inputs.verify"
+"""The operation of errors that tell of a corrupt object, which was set aside."""
 
 _MARGIN_NS = 2 * 10**9
 _FOREIGN_CLOCK_NS = 600 * 10**9
@@ -195,6 +198,27 @@ class LocalInputs:
         for file in self._given.get(digest, ()):
             if _difference(file) is not None:
                 raise _changed_error(file)
+
+    def check_contents(self, digest: Digest) -> None:
+        """Hash what `locate` found once more, whatever its size and times say.
+
+        INVALID names a user's file. INTEGRITY (operation `VERIFY`) names an object, which is set aside: it
+        was corrupt before any command had it, so computing it again is of use.
+        """
+        path, is_users = self.locate(digest)
+        try:
+            found = hash_file(path).digest
+        except OSError as err:
+            raise translate_error(err, VERIFY, path) from err
+        if found == digest:
+            return
+        if is_users:
+            cause = "its contents changed since it was read, though its size and times did not; run again"
+            raise ReflowError(Kind.INVALID, "file", path, cause=cause)
+        self._sizes.pop(digest, None)
+        aside = self.repository.directory.set_aside(digest)
+        cause = f"its contents are those of {found}, though its size and time are right; set aside as {aside}"
+        raise ReflowError(Kind.INTEGRITY, VERIFY, path, cause=cause)
 
     def _check_object(self, digest: Digest, path: str, size: int) -> None:
         try:

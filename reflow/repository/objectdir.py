@@ -153,6 +153,20 @@ class ObjectDirectory:
             raise translate_error(err, "repository.put", target) from err
         self._verified.discard(digest)
 
+    def link_in(self, source: str, digest: Digest) -> bool:
+        """Give a finished file an object's name as well; False when that cannot be, or it is there."""
+        target = self.path(digest)
+        try:
+            try:
+                os.link(source, target)
+            except FileNotFoundError:
+                os.makedirs(os.path.dirname(target), exist_ok=True)
+                os.link(source, target)
+        except OSError:
+            return False
+        self._verified.discard(digest)
+        return True
+
     def find(self, prefix: DigestPrefix) -> list[Digest]:
         """Objects that an abbreviated digest may stand for."""
         directory = str(prefix)[:2]

@@ -78,6 +78,7 @@ class DryRun:
             if stores.assoc is not None:
                 await stores.assoc.open()
             await self._cluster.choose(self._program.images)
+            stores.write_nothing()
             await stores.inputs.hash_known()
             return await self._evaluate()
         finally:

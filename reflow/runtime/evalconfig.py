@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from reflow.core.assertion import AssertionKey, Assertions
-from reflow.core.errors import Kind, ReflowError
-from reflow.eval import CacheMode, EvalConfig, Report, SpanTaker
-from reflow.runtime.config import Config
+from reflow.eval import CacheMode, EvalConfig, Foresight, Report, SpanTaker
+from reflow.eval.predict import PredictorConfig
+from reflow.runtime.config import Config, ConfigError
 from reflow.runtime.localcluster import LocalCluster
 from reflow.runtime.request import RunRequest
 from reflow.runtime.stores import Stores
@@ -25,6 +24,7 @@ def eval_config(
     cluster: LocalCluster,
     report: Report,
     span: SpanTaker | None = None,
+    predict: Foresight | None = None,
 ) -> EvalConfig:
     """What the evaluation of a run is told. The cluster must have chosen its executor."""
     matches = request.invalidate
@@ -40,12 +40,25 @@ def eval_config(
         invalidate=None if matches is None else lambda flow: matches(flow.ident),
         resolve_image=cluster.resolve_image,
         key_namespace=cluster.key_namespace,
-        current_assertions=_nothing_is_known if request.assert_policy == "exact" else None,
+        snapshot=stores.snapshot,
+        current_assertions=stores.assertions if request.assert_policy == "exact" else None,
         hash_files=stores.inputs.hash_files,
         span=span,
+        predict=predict,
     )
 
 
-async def _nothing_is_known(key: AssertionKey) -> Assertions:
-    """What the policy *exact* is told of things elsewhere, while no store elsewhere is supported."""
-    raise ReflowError(Kind.NOT_SUPPORTED, "assert", key, cause="no store can tell what is true of this now")
+def foresight(config: Config, request: RunRequest, stores: Stores, report: Report) -> Foresight | None:
+    """What tells how much memory execs need; None when nobody wants to know. Raises ConfigError.
+
+    A user who asks for it gets it without any configuration, and on any machine.
+    """
+    if not request.predicts:
+        return None
+    if stores.taskdb is None:
+        raise ConfigError("run -pred learns from the record of earlier runs: the key taskdb is not set")
+    from reflow.runtime.predictor import Predictor
+    from reflow.runtime.predictorconfig import predictor_config
+
+    settings = predictor_config(config) or PredictorConfig()
+    return Predictor(stores.taskdb, settings, debug=lambda text: report.message("debug", text)).predict

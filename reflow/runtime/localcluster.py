@@ -7,6 +7,7 @@ something to run: a run that finds everything in the cache needs neither a daemo
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Collection, Mapping
 from hashlib import sha256
@@ -18,10 +19,12 @@ from reflow.core.errors import ReflowError
 from reflow.core.resources import Resources
 from reflow.disk.filesystem import translate_error
 from reflow.executor.choose import choose_executor
+from reflow.executor.journal import are_dead
 from reflow.executor.machine import local_resources
 from reflow.runtime.config import Config
 from reflow.runtime.home import home
 from reflow.runtime.log import Log
+from reflow.runtime.remotetask import is_remote, run_remote
 from reflow.runtime.request import RunRequest
 from reflow.runtime.stores import Stores
 from reflow.sched import Scheduler, Task, TaskOutcome
@@ -83,6 +86,7 @@ class LocalCluster:
         self._wanted = request.executor or config.provider("executor")
         self._hard_memory = config.has_hard_memory
         self._is_dir_named = bool(request.local_dir)
+        self._is_recovery_wanted = request.invalidate is None
         self._stores = stores
         self._log = log
         self._images: ImageDigests | None = None
@@ -102,6 +106,8 @@ class LocalCluster:
         self._log.info(f"executor: {choice.name} ({choice.reason})")
         if choice.warning:
             self._log.info(f"warning: {choice.warning}")
+        if choice.name == "process":
+            await self._stores.keep_private()
         if choice.name in ("docker", "sandbox"):
             from reflow.executor.images import ImageDigests
 
@@ -143,6 +149,12 @@ class LocalCluster:
 
     async def run(self, task: Task) -> TaskOutcome:
         """Run a task to its end; the first one starts the executor."""
+        if is_remote(task.config):
+            return await run_remote(task, self._stores)
+        try:
+            task.config = await self._stores.staged(task.config)
+        except ReflowError as err:
+            return TaskOutcome(error=err)
         if self._scheduler is None:
             async with self._starting:
                 error = await self._start()
@@ -154,15 +166,17 @@ class LocalCluster:
     async def _start(self) -> ReflowError | None:
         """Get the executor ready, once; the error when that cannot be done."""
         if self._scheduler is None and self._trouble is None:
+            from reflow.runtime.machineshare import open_ledger
             from reflow.sched.local import LocalScheduler
 
             try:
                 self._executor = self._make_executor()
+                self._executor.recovery.is_wanted = self._is_recovery_wanted
                 await self._executor.start()
             except ReflowError as err:
                 self._trouble = err
             else:
-                self._scheduler = LocalScheduler(self._executor)
+                self._scheduler = LocalScheduler(self._executor, ledger=open_ledger(self.local_dir))
         return self._trouble
 
     def _make_executor(self) -> LocalExecutor:
@@ -192,12 +206,27 @@ class LocalCluster:
 
         return ProcessExecutor(directory, stores.repository, stores.inputs, hard_memory=self._hard_memory)
 
-    async def close(self, *, kill: bool = False) -> None:
-        """Stop; with ``kill``, end what runs."""
+    async def close(self, *, kill: bool = False, settles: bool = True) -> None:
+        """Stop; with ``kill``, end what runs. Unless it ``settles``, `settle` is called later."""
+        if self._executor is not None:
+            self._executor.keeps_results = not settles
         if self._scheduler is not None:
             await self._scheduler.close(kill=kill)
         elif self._executor is not None:
             await self._executor.close(kill=kill)
+
+    async def settle(self) -> None:
+        """All results are in the cache: what was noted for the case that we are killed may go.
+
+        A run that had nothing to execute removes what killed ones have left, all the same.
+        """
+        if self._executor is None and are_dead(self.local_dir) and self.executor_name:
+            with contextlib.suppress(ReflowError):
+                executor = self._make_executor()
+                await executor.start()
+                await executor.close()
+        elif self._executor is not None:
+            self._executor.settle()
 
     def kill_now(self) -> None:
         """End what runs without waiting for it."""

@@ -8,6 +8,7 @@ from typing import Any
 from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ProgramError, ReflowError, is_restartable, kind_of
 from reflow.eval import EvalStats
+from reflow.repository.inputs import VERIFY
 from reflow.runtime.report import Failure
 
 EXIT_FAILED, EXIT_RESTARTABLE, EXIT_EVAL = 1, 10, 11
@@ -48,16 +49,20 @@ def as_set_up_error(error: Exception) -> ReflowError:
     return ReflowError(Kind.EVAL if isinstance(error, ProgramError) else Kind.INVALID, cause=error)
 
 
+_LOSSES = {Kind.NOT_EXIST: "inputs.locate", Kind.INTEGRITY: VERIFY}
+
+
 def is_lost_object(error: BaseException | None) -> bool:
-    """Tell whether an object went away after a cached result that has it was taken.
+    """Tell whether an object went away, or turned out to be corrupt, after a result that has it was taken.
 
     Evaluating again is of use then: the result is a miss now.
     """
-    if error is None or kind_of(error) is not Kind.NOT_EXIST:
+    operation = None if error is None else _LOSSES.get(kind_of(error))
+    if operation is None:
         return False
     # The kind of a chain is that of its top: below, only operations are left.
     while isinstance(error, ReflowError):
-        if error.op == "inputs.locate":
+        if error.op == operation:
             return True
         error = error.cause if isinstance(error.cause, BaseException) else None
     return False

@@ -22,13 +22,19 @@ from reflow.runtime.log import Log
 from reflow.taskdb import Run, Task, TaskDB
 
 LIFE = timedelta(minutes=2)
+DIRECT_URI = "local"
+DIRECT_IDENT = "scheduler.directTransfer"
+"""How the original records a transfer that no exec did."""
 
 
 class Record:
-    """The rows of one run. Without a database every method does nothing."""
+    """The rows of one run. Without a database every method does nothing.
+
+    ``taskdb`` is settled when the executor is chosen, before `begin`.
+    """
 
     def __init__(self, taskdb: TaskDB | None, log: Log, run: Run, local_dir: str) -> None:
-        self._taskdb = taskdb
+        self.taskdb = taskdb
         self._log = log
         self._run = run
         self._local_dir = local_dir
@@ -49,23 +55,24 @@ class Record:
         running: RunningExec,
     ) -> None:
         """Write the row of a task that begins."""
-        if self._taskdb is None:
+        if self.taskdb is None:
             return
         now = datetime.now(UTC)
+        is_direct = running.uri == DIRECT_URI
         task = Task(
             id=task_id,
             run_id=self._run.id,
             flow_id=digest(flow),
             image_cmd_id=_image_command_id(config),
-            ident=flow.ident or "?",
+            ident=DIRECT_IDENT if is_direct else flow.ident or "?",
             attempt=attempt,
             resources=config.resources,
             uri=running.uri,
             result_id=running.id,
             start=now,
             keepalive=now + LIFE,
-            stdout=log_path(self._local_dir, running.id, "stdout"),
-            stderr=log_path(self._local_dir, running.id, "stderr"),
+            stdout="" if is_direct else log_path(self._local_dir, running.id, "stdout"),
+            stderr="" if is_direct else log_path(self._local_dir, running.id, "stderr"),
         )
         self._open[task_id] = task
         self._put_task(task)
@@ -75,7 +82,7 @@ class Record:
     ) -> Task | None:
         """Write the row of a task that has ended, and return it."""
         task = self._open.pop(task_id, None)
-        if task is None or self._taskdb is None:
+        if task is None or self.taskdb is None:
             return None
         task = dataclasses.replace(
             task,
@@ -92,7 +99,7 @@ class Record:
     @property
     def is_kept(self) -> bool:
         """Whether there is a database at all."""
-        return self._taskdb is not None
+        return self.taskdb is not None
 
     def keep_alive(self) -> None:
         """Say that the run lives; to be called every minute or so."""
@@ -110,8 +117,8 @@ class Record:
             evalgraph=graph,
         )
         self._put_run(self._run)
-        if self._taskdb is not None:
-            await self._attempt(self._taskdb.flush())
+        if self.taskdb is not None:
+            await self._attempt(self.taskdb.flush())
 
     def _put_run(self, run: Run) -> None:
         self._try(lambda taskdb: taskdb.put_run(run))
@@ -120,10 +127,10 @@ class Record:
         self._try(lambda taskdb: taskdb.put_task(task))
 
     def _try(self, write: Callable[[TaskDB], None]) -> None:
-        if self._taskdb is None:
+        if self.taskdb is None:
             return
         try:
-            write(self._taskdb)
+            write(self.taskdb)
         except ReflowError as err:
             self._complain(err)
 

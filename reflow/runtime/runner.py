@@ -21,7 +21,7 @@ from reflow.eval.evaluator import Evaluator
 from reflow.eval.explain import Decisions, total_stats
 from reflow.runtime.closing import drain, write_file, write_graph
 from reflow.runtime.config import Config, ConfigError, not_supported
-from reflow.runtime.evalconfig import CACHE_MODES, eval_config
+from reflow.runtime.evalconfig import CACHE_MODES, eval_config, foresight
 from reflow.runtime.explain import RunFacts, record_run
 from reflow.runtime.home import runs_dir
 from reflow.runtime.localcluster import LocalCluster
@@ -136,6 +136,7 @@ class Runner:
                 await self._stores.open()
                 self._placer.check()
                 await self._cluster.choose(self._program.images)
+            record.taskdb = self._stores.taskdb
             record.begin(self._cluster.executor_name)
             if self._member is None:
                 await self._hash_inputs()
@@ -301,6 +302,7 @@ class Runner:
                 self._cluster,
                 report,
                 None if self._trace is None else self._trace.span,
+                foresight(self._config, request, self._stores, report),
             )
         )
         self._decisions.append(evaluator.decisions)
@@ -345,10 +347,12 @@ class Runner:
         """Finish cache writes, write the graph and the record, and let go of everything."""
         was_canceled = kind_of(self._outcome.error) is Kind.CANCELED
         if self._member is None:
-            await self._cluster.close(kill=was_canceled)
+            await self._cluster.close(kill=was_canceled, settles=False)
         patience_s = DRAIN_AFTER_CANCEL_S if was_canceled else self._request.background_timeout_s
         if self._evaluator is not None:
             await drain(self._evaluator, patience_s, self._group, self._log)
+        if self._member is None:
+            await self._cluster.settle()
         if self._trace is not None:
             write_file(self._trace.path, self._trace.content(), self._log)
         graph = b""

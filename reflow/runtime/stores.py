@@ -6,19 +6,27 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
 
+from reflow.core.assertion import AssertionKey, Assertions
 from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ReflowError, kind_of
+from reflow.core.execconfig import ExecConfig, InputArg
+from reflow.core.fileset import Fileset
 from reflow.disk.database import Database
 from reflow.flow.data import LocalFile
 from reflow.repository.filerepo import FileRepository
 from reflow.repository.hashing import HashProgress
 from reflow.repository.inputs import LocalInputs
 from reflow.repository.localstate import local_state
-from reflow.repository.objectfile import hash_file
 from reflow.runtime.config import Config, not_supported
 from reflow.runtime.home import home
-from reflow.runtime.wiring import open_assoc, open_repository, open_taskdb
+from reflow.runtime.wiring import open_assoc, open_bucket, open_repository, open_taskdb, without_sharing
+
+if TYPE_CHECKING:
+    from reflow.repository.layered import LayeredRepository
+    from reflow.repository.references import References
 
 LOCAL_STATE = "local.db"
 
@@ -72,18 +80,18 @@ class RunInputs(LocalInputs):
         """Check what `locate` found. INVALID names a user's file, INTEGRITY an altered object."""
         super().check_unchanged(digest)
         if self._checks_contents:
-            path, _ = self.locate(digest)
-            if hash_file(path).digest != digest:
-                cause = (
-                    "its contents changed while a command had it as input, though its size and time did not"
-                )
-                raise ReflowError(Kind.INTEGRITY, "inputs", path, cause=cause)
+            self.check_contents(digest)
 
     def _adopt_met(self) -> bool:
         """Take files into account that were met, and hashed by the evaluator, since the last time."""
         fresh = [file for file in self._local_files()[self._known :] if file.is_hashed]
         self.adopt(fresh)
         return bool(fresh)
+
+
+def is_local_url(url: str) -> bool:
+    """Whether a URL names files that this machine reaches by a path."""
+    return url.startswith("localfile://")
 
 
 class Stores:
@@ -93,16 +101,80 @@ class Stores:
         self, config: Config, local_files: Callable[[], Sequence[LocalFile]], *, checks_contents: bool
     ) -> None:
         repository = open_repository(config)
-        if not isinstance(repository, FileRepository):
+        local = getattr(repository, "local", repository)
+        if not isinstance(local, FileRepository):
             raise not_supported(f"execs on this machine with the repository {repository.url}")
-        self.repository = repository
+        self._config = config
+        self._local = local
+        self.repository: FileRepository | LayeredRepository = cast(
+            "FileRepository | LayeredRepository", repository
+        )
+        self._references: References | None = None
         self.assoc = open_assoc(config)
         self.taskdb = open_taskdb(config)
         self.state = local_state(os.path.join(home(), LOCAL_STATE))
-        self.inputs = RunInputs(self.state, repository, local_files, checks_contents=checks_contents)
+        self.inputs = RunInputs(self.state, local, local_files, checks_contents=checks_contents)
+
+    @property
+    def references(self) -> References:
+        """What finds and moves things that programs name by URL; imported on use."""
+        if self._references is None:
+            from reflow.repository.references import References
+
+            self._references = References(open_bucket, self.repository)
+        return self._references
+
+    async def snapshot(self, url: str) -> Fileset:
+        """References to what is at a URL. Raises NOT_SUPPORTED for what must be interned at once."""
+        if is_local_url(url):
+            raise ReflowError(Kind.NOT_SUPPORTED, cause="no references into local file systems")
+        return await self.references.snapshot(url)
+
+    async def assertions(self, key: AssertionKey) -> Assertions:
+        """What is true now of what was asserted. Raises ReflowError when nobody can tell."""
+        return await self.references.assertions(key)
+
+    async def staged(self, config: ExecConfig) -> ExecConfig:
+        """The same exec with contents for references, and what it needs on this machine."""
+        inputs = [arg.fileset for arg in config.args if isinstance(arg, InputArg)]
+        if any(file.id is None for fileset in inputs for file in fileset.all_files()):
+            args = [
+                InputArg(await self.references.resolve(arg.fileset)) if isinstance(arg, InputArg) else arg
+                for arg in config.args
+            ]
+            config = replace(config, args=tuple(args))
+        if not isinstance(self.repository, FileRepository):
+            found = [arg.fileset for arg in config.args if isinstance(arg, InputArg)]
+            await self.repository.fetch([file for fileset in found for file in fileset.all_files()])
+        return config
+
+    def write_nothing(self) -> None:
+        """Upload nothing: it is only to be found out what a run would do."""
+        if not isinstance(self.repository, FileRepository):
+            self.repository.may_upload = False
+
+    async def keep_private(self) -> None:
+        """Keep entries, rows and objects on this machine: what follows is not for others."""
+        if not isinstance(self.repository, FileRepository):
+            self.repository.keep_private()
+        config = without_sharing(self._config)
+        if config.provider("assoc") != self._config.provider("assoc"):
+            assert self.assoc is not None
+            await self.assoc.close()
+            self.assoc = open_assoc(config)
+            assert self.assoc is not None
+            await self.assoc.open()
+        if config.provider("taskdb") != self._config.provider("taskdb"):
+            assert self.taskdb is not None
+            await self.taskdb.close()
+            self.taskdb = open_taskdb(config)
+            assert self.taskdb is not None
+            await self.taskdb.open()
 
     async def open(self) -> None:
-        """Open index and record now: one that is damaged or newer ends a run before it begins."""
+        """Open all now: what is damaged, newer or cannot be reached ends a run before it begins."""
+        if not isinstance(self.repository, FileRepository):
+            await self.repository.shared.bucket()
         if self.assoc is not None:
             await self.assoc.open()
         if self.taskdb is not None:

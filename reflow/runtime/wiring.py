@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import cache, partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from reflow.core.errors import Kind, ReflowError
 from reflow.runtime.config import Config, not_supported
 
 if TYPE_CHECKING:
     from reflow.assoc import Assoc
+    from reflow.aws.session import AwsSession
+    from reflow.blob import Bucket, Store
     from reflow.repository import Repository
+    from reflow.repository.blobrepo import BlobRepository
+    from reflow.repository.filerepo import FileRepository
     from reflow.taskdb import TaskDB
+
+_S3_STORE = "reflow.blob.s3:S3Store"
+
+_SHARED = ("dynamodbassoc", "dynamodbtask")
 
 _Opener = tuple[str, Callable[[Config], tuple[Any, ...]]]
 
@@ -20,12 +30,32 @@ _REPOSITORIES: dict[str, _Opener] = {
     "": ("reflow.repository.filerepo:FileRepository", lambda config: (config.repository_dir,)),
     "file": ("reflow.repository.filerepo:FileRepository", lambda config: (config.repository_dir,)),
     "noprepo": ("reflow.repository.filerepo:FileRepository", lambda config: (config.repository_dir,)),
+    "s3": (
+        "reflow.repository.layered:LayeredRepository",
+        lambda config: (
+            local_repository(config),
+            bucket_repository(required(config, "repository", "bucket")),
+        ),
+    ),
 }
 _ASSOCS: dict[str, _Opener] = {
     "sqlite": ("reflow.assoc.sqlite:SqliteAssoc", lambda config: (config.assoc_file, config.labels)),
+    "dynamodbassoc": (
+        "reflow.assoc.dynamodb:DynamoAssoc",
+        lambda config: (aws_session(), required(config, "assoc", "table"), config.labels),
+    ),
 }
 _TASKDBS: dict[str, _Opener] = {
     "sqlite": ("reflow.taskdb.sqlite:SqliteTaskDB", lambda config: (config.taskdb_file,)),
+    "dynamodbtask": (
+        "reflow.taskdb.dynamodb:DynamoTaskDB",
+        lambda config: (
+            aws_session(),
+            required(config, "taskdb", "table"),
+            bucket_repository(required(config, "taskdb", "bucket")),
+            config.labels,
+        ),
+    ),
     "inmemorytaskdb": ("reflow.taskdb.memory:MemoryTaskDB", lambda config: ()),
 }
 
@@ -36,8 +66,70 @@ def _open(table: dict[str, _Opener], config: Config, key: str) -> Any:
     if entry is None:
         raise not_supported(f"{key}: {provider} (see reflow config -help for what there is)")
     path, arguments = entry
+    return _load(path)(*arguments(config))
+
+
+def _load(path: str) -> Any:
     module, _, name = path.partition(":")
-    return getattr(import_module(module), name)(*arguments(config))
+    return getattr(import_module(module), name)
+
+
+def required(config: Config, key: str, flag: str) -> str:
+    """A flag of a key's provider that has no default. Raises ReflowError when it is not given."""
+    choice = config.choice(key)
+    value = choice.flags.get(flag, "") if choice is not None else ""
+    if not value:
+        provider = config.provider(key)
+        cause = f"{key}: {provider} has no {flag}: want {provider},{flag}=NAME in {config.path or 'the file'}"
+        raise ReflowError(Kind.INVALID, "config", cause=cause)
+    return value
+
+
+def aws_session() -> AwsSession:
+    """The session of this process."""
+    return _session()
+
+
+@cache
+def _session() -> AwsSession:
+    session: AwsSession = _load("reflow.aws.session:AwsSession")()
+    return session
+
+
+@cache
+def _s3_store() -> Store:
+    store: Store = _load(_S3_STORE)(aws_session())
+    return store
+
+
+async def open_bucket(scheme: str, name: str) -> Bucket:
+    """The bucket that a URL names. Raises NOT_SUPPORTED for other schemes, NOT_EXIST, NOT_ALLOWED."""
+    if scheme != "s3":
+        raise ReflowError(Kind.NOT_SUPPORTED, cause=f"no implementation for scheme {scheme}")
+    return await _s3_store().bucket(name)
+
+
+def bucket_repository(name: str) -> BlobRepository:
+    """The repository in an S3 bucket, which is opened on use."""
+    repository: BlobRepository = _load("reflow.repository.blobrepo:BlobRepository")(
+        f"s3://{name}/", partial(_s3_store().bucket, name)
+    )
+    return repository
+
+
+def local_repository(config: Config) -> FileRepository:
+    """The objects of this machine."""
+    repository: FileRepository = _load("reflow.repository.filerepo:FileRepository")(config.repository_dir)
+    return repository
+
+
+def without_sharing(config: Config) -> Config:
+    """The same configuration, keeping entries and rows on this machine."""
+    values = dict(config.values)
+    for key, name in (("assoc", "sqlite"), ("taskdb", "sqlite")):
+        if config.provider(key) in _SHARED:
+            values[key] = name
+    return Config(values, config.path)
 
 
 def open_repository(config: Config) -> Repository:

@@ -22,15 +22,23 @@ from reflow.core.resources import Resources
 from reflow.core.units import format_general, format_size
 from reflow.pool import Exec, Executor
 from reflow.sched import Task, TaskOutcome
+from reflow.sched.sharing import ALONE, Others, Units, Want, share_of
 
 if TYPE_CHECKING:
     from reflow.sched import Scheduler
+    from reflow.sched.ledger import Ledger
 
 PATIENCE_S = 60.0
 """How long a task lets others pass while it does not fit."""
 
 MAX_TRIES = 5
 """Tries at one task when the machinery, not the command, fails for a moment."""
+
+POLL_S = 0.2
+"""How often a run with tasks that wait looks whether other runs have left some room."""
+
+POLL_ALONE_S = 1.0
+"""How often it looks whether others have come."""
 
 _UNITS_PER_CORE = 1000
 _GIB = 1 << 30
@@ -54,7 +62,8 @@ class Admission:
     """Who may start now. Times are in seconds of any steady clock."""
 
     def __init__(self, total: Mapping[str, float], patience_s: float = PATIENCE_S) -> None:
-        self.free = dict(amounts_of(total, round_up=False))
+        self.total: Units = dict(amounts_of(total, round_up=False))
+        self.free = dict(self.total)
         self._patience_s = patience_s
         self._queues: dict[tuple[int, Amounts], deque[Waiting]] = {}
         self._arrivals = 0
@@ -80,16 +89,42 @@ class Admission:
             if name in self.free:
                 self.free[name] += amount
 
-    def admit(self, now: float) -> list[Waiting]:
-        """Take out of the queue, and return, all that may start now."""
+    @property
+    def held(self) -> dict[str, int]:
+        """What admitted tasks have."""
+        return {name: amount - self.free[name] for name, amount in self.total.items()}
+
+    def oldest(self, name: str) -> Want | None:
+        """What waits longest of those that want something; ``name`` is what others call us."""
+        heads = [queue[0] for queue in self._queues.values() if queue[0].amounts]
+        first = min(heads, key=lambda waiting: waiting.since, default=None)
+        if first is None:
+            return None
+        return Want(dict(first.amounts), first.since, share_of(self.held, self.total), name)
+
+    def admit(self, now: float, others: Others = ALONE, name: str = "") -> list[Waiting]:
+        """Take out of the queue, and return, all that may start now beside what others have.
+
+        What dead runs have left running is no reason to do nothing at all: it may wait for us.
+        """
+        admitted = self._admit(now, others, others.taken, name)
+        if not admitted and others.orphaned and not any(self.held.values()) and not any(others.held.values()):
+            admitted = self._admit(now, others, others.held, name, limit=1)
+        return admitted
+
+    def _admit(
+        self, now: float, others: Others, taken: Units, name: str, limit: float = math.inf
+    ) -> list[Waiting]:
         admitted: list[Waiting] = []
         heads = [(queue[0].order, key) for key, queue in self._queues.items()]
         heapq.heapify(heads)
         is_reserved = False
-        while heads:
+        while heads and len(admitted) < limit:
             _, key = heapq.heappop(heads)
             first = self._queues[key][0]
-            if self._fits(first.amounts) and not (is_reserved and first.amounts):
+            if first.amounts and (is_reserved or self._gives_way(first, now, others, taken, name)):
+                continue
+            if self._fits(first.amounts, taken):
                 self._take(key)
                 admitted.append(first)
                 if key in self._queues:
@@ -99,9 +134,16 @@ class Admission:
                 is_reserved = True
         return admitted
 
-    def _fits(self, amounts: Amounts) -> bool:
+    def _fits(self, amounts: Amounts, taken: Units) -> bool:
         free = self.free
-        return all(free.get(name, amount) >= amount for name, amount in amounts)
+        return all(free.get(name, amount) - taken.get(name, 0) >= amount for name, amount in amounts)
+
+    def _gives_way(self, first: Waiting, now: float, others: Others, taken: Units, name: str) -> bool:
+        if not others.wants:
+            return False
+        free = {each: amount - taken.get(each, 0) for each, amount in self.free.items()}
+        mine = Want({}, first.since, share_of(self.held, self.total), name)
+        return others.go_before(mine, free, now, self._patience_s)
 
     def _take(self, key: tuple[int, Amounts]) -> None:
         queue = self._queues[key]
@@ -127,7 +169,8 @@ def amounts_of(resources: Mapping[str, float], *, round_up: bool = True) -> Amou
 class LocalScheduler:
     """Runs tasks on one executor, as many at once as its resources allow.
 
-    ``retry_delay_s`` is the pause before the second try at a task whose machinery failed; it doubles.
+    ``retry_delay_s`` is the pause before the second try at a task whose machinery failed; it doubles. With a
+    ``ledger`` (open; closed with the scheduler) other runs of this machine are taken into account.
     """
 
     def __init__(
@@ -137,8 +180,11 @@ class LocalScheduler:
         patience_s: float = PATIENCE_S,
         retry_delay_s: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
+        ledger: Ledger | None = None,
     ) -> None:
         self._executor = executor
+        self._ledger = ledger
+        self._poll: asyncio.TimerHandle | None = None
         self._resources = executor.resources
         self._admission = Admission(self._resources, patience_s)
         self._admitted: dict[Waiting, asyncio.Future[None]] = {}
@@ -200,11 +246,48 @@ class LocalScheduler:
         return waiting
 
     def _let_in(self) -> None:
-        for waiting in self._admission.admit(self._clock()):
+        for waiting in self._admit():
             future = self._admitted.pop(waiting)
             # One that was cancelled a moment ago gives its share back when its turn comes.
             if not future.done():
                 future.set_result(None)
+
+    def _admit(self) -> list[Waiting]:
+        """Decide who starts now, together with the other runs if there are any."""
+        now, ledger = self._clock(), self._ledger
+        if ledger is None:
+            return self._admission.admit(now)
+        try:
+            with ledger.turn(now) as others:
+                if others is None:
+                    self._look_again(POLL_S)
+                    return []
+                admitted = self._admission.admit(now, others, ledger.name)
+                ledger.write(self._admission.held, self._admission.oldest(ledger.name), now)
+        except OSError:
+            # Its directory is gone, or the disk is broken: from now on this run is on its own.
+            self._leave_ledger()
+            return self._admission.admit(now)
+        if len(self._admitted) > len(admitted):
+            is_alone = not others.count and not others.orphaned
+            self._look_again(POLL_ALONE_S if is_alone else POLL_S)
+        return admitted
+
+    def _look_again(self, delay_s: float) -> None:
+        if self._poll is None:
+            self._poll = asyncio.get_running_loop().call_later(delay_s, self._look)
+
+    def _look(self) -> None:
+        self._poll = None
+        self._let_in()
+
+    def _leave_ledger(self) -> None:
+        if self._poll is not None:
+            self._poll.cancel()
+            self._poll = None
+        if self._ledger is not None:
+            self._ledger.close()
+            self._ledger = None
 
     async def _execute(self, task: Task) -> TaskOutcome:
         """Run an admitted task; unless it ends by itself, nothing of it is left."""
@@ -236,7 +319,10 @@ class LocalScheduler:
     async def close(self, *, kill: bool = False) -> None:
         """Let nothing more start, and stop the executor."""
         self._is_closed = True
-        await self._executor.close(kill=kill)
+        try:
+            await self._executor.close(kill=kill)
+        finally:
+            self._leave_ledger()
 
 
 def _ignore(running: Exec) -> None:

@@ -1,25 +1,40 @@
 """The task database: what ran, when, with what outcome.
 
 A run has tasks; each row is kept alive while its process lives (``keepalive``), so that rows of a
-process that died are recognised. Times are aware datetimes. Implementations: `sqlite`, `memory`.
+process that died are recognised. Times are aware datetimes. Implementations: `sqlite`, `memory`, and
+`dynamodb`, which is shared with others: it also has rows of machines (`Clusters`), and keeps of a row what
+the original has a place for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from reflow.core.digest import Digest, DigestPrefix
 from reflow.core.resources import NO_RESOURCES, Resources
 
-__all__ = ["Run", "RunQuery", "Task", "TaskDB", "TaskQuery", "is_alive"]
+__all__ = [
+    "Alloc",
+    "Clusters",
+    "Pool",
+    "Run",
+    "RunQuery",
+    "Task",
+    "TaskDB",
+    "TaskQuery",
+    "is_alive",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One ``reflow run``. ``args`` are the module's parameters as ``-name=value``."""
+    """One ``reflow run``. ``args`` are the module's parameters as ``-name=value``.
+
+    ``bundle`` and ``labels`` are kept by shared databases only.
+    """
 
     id: Digest
     user: str
@@ -33,6 +48,8 @@ class Run:
     executor: str = ""
     runlog: Digest | None = None
     evalgraph: Digest | None = None
+    bundle: Digest | None = None
+    labels: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +58,7 @@ class Task:
 
     ``inspect`` is what the executor told at the end (the JSON of an ExecInspect). ``stdout``, ``stderr``:
     paths while it runs, digests of objects or paths afterwards, as text. ``result_id``: the exec's id.
+    ``alloc_id`` (the alloc's row) and ``labels`` are kept by shared databases only.
     """
 
     id: Digest
@@ -59,9 +77,41 @@ class Task:
     stdout: str = ""
     stderr: str = ""
     inspect: Mapping[str, Any] | None = field(default=None)
+    alloc_id: Digest | None = None
+    labels: frozenset[str] = frozenset()
 
 
-def is_alive(row: Run | Task, now: datetime) -> bool:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alloc:
+    """A part of a machine that was given to a run. ``pool_id`` is the pool's row, ``alloc_id`` a name."""
+
+    id: Digest
+    alloc_id: str
+    pool_id: Digest | None = None
+    resources: Resources = NO_RESOURCES
+    start: datetime | None = None
+    keepalive: datetime | None = None
+    end: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """A machine. ``pool_id`` is its name (of an EC2 instance its id), ``pool_type`` its type."""
+
+    id: Digest
+    pool_id: str
+    pool_type: str = ""
+    cluster_name: str = ""
+    user: str = ""
+    reflow_version: str = ""
+    uri: str = ""
+    resources: Resources = NO_RESOURCES
+    start: datetime | None = None
+    keepalive: datetime | None = None
+    end: datetime | None = None
+
+
+def is_alive(row: Run | Task | Alloc | Pool, now: datetime) -> bool:
     """Tell whether a row's process lives, as far as is known: not ended, and kept alive until now."""
     return row.end is None and row.keepalive is not None and row.keepalive >= now
 
@@ -78,7 +128,10 @@ class RunQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskQuery:
-    """Which tasks: by id or abbreviation, run, ident, image and command; newest first."""
+    """Which tasks: by id or abbreviation, run, ident, image and command; newest first.
+
+    By ident, or image and command, without a run: shared databases find only those that have ended.
+    """
 
     id: DigestPrefix | None = None
     run_id: Digest | None = None
@@ -120,4 +173,21 @@ class TaskDB(Protocol):
 
     async def close(self) -> None:
         """Flush and let go of resources."""
+        ...
+
+
+@runtime_checkable
+class Clusters(Protocol):
+    """A task database that has rows of machines too."""
+
+    async def allocs(self, ids: Collection[Digest]) -> list[Alloc]:
+        """Allocs by their rows' ids; unknown ones are left out."""
+        ...
+
+    async def pools(self, ids: Collection[Digest]) -> list[Pool]:
+        """Pools by their rows' ids; unknown ones are left out."""
+        ...
+
+    async def pools_since(self, since: datetime) -> list[Pool]:
+        """Pools that were alive after a time."""
         ...

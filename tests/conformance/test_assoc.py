@@ -1,17 +1,20 @@
 """What every assoc promises."""
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from reflow.assoc import Assoc, Kind
+from reflow.assoc.dynamodb import DynamoAssoc
 from reflow.assoc.memory import MemoryAssoc
 from reflow.assoc.sqlite import SqliteAssoc
+from reflow.aws.tables import ASSOC
 from reflow.core.digest import Digest, DigestPrefix
 from reflow.core.errors import Kind as ErrorKind
 from reflow.core.errors import ReflowError
+from tests import dynamotable, servers
 
 A, B, C, V, W = (Digest.of(name) for name in (b"a", b"b", b"c", b"v", b"w"))
 OLD, NEW = Kind.FILESET, Kind.FILESET_V2
@@ -19,9 +22,28 @@ OLD, NEW = Kind.FILESET, Kind.FILESET_V2
 Factory = Callable[..., Assoc]
 
 
-@pytest.fixture(params=["sqlite", "memory"])
-def make(request: pytest.FixtureRequest, tmp_path: Path) -> Factory:
-    if request.param == "sqlite":
+DYNAMO = [
+    pytest.param("dynamodb-dynalite-direct", marks=pytest.mark.dynamodb),
+    pytest.param("dynamodb-dynalite-boto", marks=pytest.mark.dynamodb),
+    pytest.param("dynamodb-moto-direct", marks=pytest.mark.aws),
+]
+
+
+@pytest.fixture(params=["sqlite", "memory", *DYNAMO])
+def make(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Factory]:
+    if request.param.startswith("dynamodb"):
+        _, server, transport = request.param.split("-")
+        servers.use(monkeypatch, dynamodb=servers.DYNAMODB if server == "dynalite" else servers.MOTO)
+        with dynamotable.table(ASSOC) as (session, name):
+            yield lambda *labels: DynamoAssoc(session, name, labels, transport=transport)
+        return
+    yield _embedded(request.param, tmp_path)
+
+
+def _embedded(name: str, tmp_path: Path) -> Factory:
+    if name == "sqlite":
         return lambda *labels: SqliteAssoc(str(tmp_path / "assoc.db"), labels)
     return lambda *labels: MemoryAssoc(labels)
 
@@ -53,13 +75,14 @@ async def test_a_later_value_replaces(assoc: Assoc) -> None:
 
 
 async def test_many_keys_are_looked_up_at_once(assoc: Assoc) -> None:
-    keys = [(NEW, Digest.of(b"%d" % number)) for number in range(12_000)]
+    count = 250 if isinstance(assoc, DynamoAssoc) else 12_000  # the servers of tests are slow
+    keys = [(NEW, Digest.of(b"%d" % number)) for number in range(count)]
     await assoc.put_many(dict.fromkeys(keys[::2], V))
     assert await assoc.get_many(keys) == dict.fromkeys(keys[::2], V)
 
 
 async def test_abbreviated_keys_are_expanded(assoc: Assoc) -> None:
-    keys = [Digest.of(b"%d" % number) for number in range(600)]
+    keys = [Digest.of(b"%d" % number) for number in range(100 if isinstance(assoc, DynamoAssoc) else 600)]
     await assoc.put_many({(NEW, key): V for key in keys})
     prefix = DigestPrefix(keys[0][:1])
     assert await assoc.expand(prefix) == sorted(key for key in keys if key[:1] == keys[0][:1])
@@ -86,7 +109,8 @@ async def test_rows_tell_values_labels_and_access(assoc: Assoc) -> None:
 
 
 async def test_all_rows_are_scanned(assoc: Assoc) -> None:
-    keys = {Digest.of(b"%d" % number) for number in range(2500)}
+    count = 100 if isinstance(assoc, DynamoAssoc) else 2500
+    keys = {Digest.of(b"%d" % number) for number in range(count)}
     await assoc.put_many({(NEW, key): V for key in keys})
     found = [entry.key async for entry in assoc.scan()]
-    assert (set(found), len(found)) == (keys, 2500)
+    assert (set(found), len(found)) == (keys, count)

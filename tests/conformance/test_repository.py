@@ -5,13 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from reflow.cli.lookup import Finder
 from reflow.core.digest import Digest, DigestPrefix
 from reflow.core.errors import Kind, ReflowError
 from reflow.core.fileset import File
 from reflow.repository import Repository
 from reflow.repository.filerepo import FileRepository
+from reflow.repository.layered import LayeredRepository
 from reflow.repository.memory import MemoryRepository
 from reflow.repository.transfer import copy_files, read_object
+from tests.dictbucket import DictBucket, blob_repository
 
 ABSENT = Digest.of(b"absent")
 LARGE = bytes(range(256)) * (3 << 12)  # 3 MiB
@@ -19,11 +22,17 @@ LARGE = bytes(range(256)) * (3 << 12)  # 3 MiB
 Factory = Callable[[str], Repository]
 
 
-@pytest.fixture(params=["file", "memory"])
+@pytest.fixture(params=["file", "memory", "blob", "layered"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Factory:
     if request.param == "file":
         return lambda name: FileRepository(str(tmp_path / name))
-    return lambda name: MemoryRepository()
+    if request.param == "memory":
+        return lambda name: MemoryRepository()
+    if request.param == "blob":
+        return lambda name: blob_repository(DictBucket(name))
+    return lambda name: LayeredRepository(
+        FileRepository(str(tmp_path / name)), blob_repository(DictBucket(name))
+    )
 
 
 @pytest.fixture
@@ -100,7 +109,7 @@ async def test_a_stream_that_fails_leaves_nothing(repository: Repository) -> Non
 
 async def test_abbreviations_are_found(make: Factory) -> None:
     repository = make("r")
-    assert isinstance(repository, FileRepository | MemoryRepository)
+    assert isinstance(repository, Finder)
     digests = await repository.put_bytes_many([b"%d" % number for number in range(600)])
     prefix = DigestPrefix(digests[0][:1])
     assert await repository.find(prefix) == sorted({each for each in digests if each[:1] == digests[0][:1]})

@@ -2,19 +2,24 @@
 
 import os
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from reflow.aws.tables import TASKDB
 from reflow.core.digest import Digest, DigestPrefix
 from reflow.core.resources import Resources
+from reflow.repository.filerepo import FileRepository
 from reflow.taskdb import Run, RunQuery, Task, TaskDB, TaskQuery, is_alive
+from reflow.taskdb.dynamodb import DynamoTaskDB
 from reflow.taskdb.memory import MemoryTaskDB
 from reflow.taskdb.sqlite import SqliteTaskDB
+from tests import dynamotable, servers
 
-NOW = datetime(2026, 3, 4, 5, 6, 7, 123456, UTC)
+NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 FULL_RUN = Run(
     id=Digest.of(b"run"),
@@ -59,27 +64,59 @@ def task(name: str, start: datetime = NOW, run: Run = FULL_RUN, **more: object) 
     return replace(plain, **more)  # type: ignore[arg-type]
 
 
-@pytest.fixture(params=["sqlite", "memory"])
-async def taskdb(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[TaskDB]:
+DYNAMO = [
+    pytest.param("dynamodb-dynalite-direct", marks=pytest.mark.dynamodb),
+    pytest.param("dynamodb-dynalite-boto", marks=pytest.mark.dynamodb),
+    pytest.param("dynamodb-moto-direct", marks=pytest.mark.aws),
+]
+
+
+@pytest.fixture(params=["sqlite", "memory", *DYNAMO])
+async def taskdb(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[TaskDB]:
     taskdb: TaskDB = MemoryTaskDB()
-    if request.param == "sqlite":
-        taskdb = SqliteTaskDB(str(tmp_path / "taskdb.db"))
-    yield taskdb
-    await taskdb.close()
+    with ExitStack() as stack:
+        if request.param == "sqlite":
+            taskdb = SqliteTaskDB(str(tmp_path / "taskdb.db"))
+        elif request.param.startswith("dynamodb"):
+            _, server, transport = request.param.split("-")
+            servers.use(monkeypatch, dynamodb=servers.DYNAMODB if server == "dynalite" else servers.MOTO)
+            session, name = stack.enter_context(dynamotable.table(TASKDB))
+            objects = FileRepository(str(tmp_path / "objects"))
+            taskdb = DynamoTaskDB(session, name, objects, ["user=jo"], transport=transport)
+        yield taskdb
+        await taskdb.close()
+
+
+def kept_run(taskdb: TaskDB, run: Run) -> Run:
+    """What a database keeps of a run: a shared one keeps what the original has a place for."""
+    if not isinstance(taskdb, DynamoTaskDB):
+        return run
+    args = tuple(sorted(os.fsencode(arg).decode("utf-8", "replace") for arg in run.args))
+    labels = frozenset({"user=jo"})
+    return replace(run, program="", args=args, error="", result="", executor="", labels=labels)
+
+
+def kept_task(taskdb: TaskDB, task: Task) -> Task:
+    """What a database keeps of a task."""
+    if not isinstance(taskdb, DynamoTaskDB):
+        return task
+    return replace(task, stdout="", stderr="", labels=frozenset({"user=jo"}))
 
 
 async def test_rows_read_back_whole(taskdb: TaskDB) -> None:
     taskdb.put_run(FULL_RUN)
     taskdb.put_task(FULL_TASK)
-    assert await taskdb.runs(RunQuery()) == [FULL_RUN]
-    assert await taskdb.tasks(TaskQuery()) == [FULL_TASK]
+    assert await taskdb.runs(RunQuery()) == [kept_run(taskdb, FULL_RUN)]
+    assert await taskdb.tasks(TaskQuery()) == [kept_task(taskdb, FULL_TASK)]
 
 
 async def test_rows_with_little_read_back_too(taskdb: TaskDB) -> None:
     taskdb.put_run(run("a"))
     taskdb.put_task(task("t"))
-    assert await taskdb.runs(RunQuery()) == [run("a")]
-    assert await taskdb.tasks(TaskQuery()) == [task("t")]
+    assert await taskdb.runs(RunQuery()) == [kept_run(taskdb, run("a"))]
+    assert await taskdb.tasks(TaskQuery()) == [kept_task(taskdb, task("t"))]
 
 
 @pytest.mark.parametrize("flush", [True, False])
@@ -90,40 +127,51 @@ async def test_a_later_row_replaces(taskdb: TaskDB, flush: bool) -> None:
         await taskdb.flush()
     ended = task("t", end=NOW + MINUTE, error="killed")
     taskdb.put_task(ended)
-    taskdb.put_run(replace(run("a"), result="1"))
-    assert await taskdb.tasks(TaskQuery()) == [ended]
-    assert [each.result for each in await taskdb.runs(RunQuery())] == ["1"]
+    taskdb.put_run(replace(run("a"), runlog=Digest.of(b"log")))
+    assert await taskdb.tasks(TaskQuery()) == [kept_task(taskdb, ended)]
+    assert [each.runlog for each in await taskdb.runs(RunQuery())] == [Digest.of(b"log")]
 
 
-async def test_the_newest_come_first(taskdb: TaskDB) -> None:
-    for name, minutes in (("a", 1), ("b", 3), ("c", 2), ("d", 3)):
+async def test_the_newest_runs_come_first(taskdb: TaskDB) -> None:
+    # Of equal times the later insertion comes first, which a shared database cannot know.
+    last = 4 if isinstance(taskdb, DynamoTaskDB) else 3
+    for name, minutes in (("a", 1), ("b", 3), ("c", 2), ("d", last)):
         taskdb.put_run(run(name, NOW + minutes * MINUTE))
-        taskdb.put_task(task(name, NOW + minutes * MINUTE))
     names = [Digest.of(name) for name in (b"d", b"b", b"c", b"a")]
     assert [each.id for each in await taskdb.runs(RunQuery())] == names
-    assert [each.id for each in await taskdb.tasks(TaskQuery(limit=3))] == names[:3]
     assert [each.id for each in await taskdb.runs(RunQuery(limit=1))] == names[:1]
 
 
-async def test_rows_are_found_by_abbreviated_ids(taskdb: TaskDB) -> None:
-    for number in range(300):
-        taskdb.put_run(run(str(number)))
-        taskdb.put_task(task(str(number)))
-    wanted = Digest.of(b"7")
-    for length in (1, 4, 32):
-        prefix = DigestPrefix(wanted[:length])
-        runs, tasks = await taskdb.runs(RunQuery(id=prefix)), await taskdb.tasks(TaskQuery(id=prefix))
-        expected = {id for id in (Digest.of(b"%d" % n) for n in range(300)) if prefix.expands_to(id)}
-        assert {each.id for each in runs} == {each.id for each in tasks} == expected
+async def test_the_newest_tasks_come_first(taskdb: TaskDB) -> None:
+    last = 4 if isinstance(taskdb, DynamoTaskDB) else 3
+    for name, minutes in (("a", 1), ("b", 3), ("c", 2), ("d", last)):
+        taskdb.put_task(task(name, NOW + minutes * MINUTE))
+    names = [Digest.of(name) for name in (b"d", b"b", b"c", b"a")]
+    assert [each.id for each in await taskdb.tasks(TaskQuery())] == names
+    assert [each.id for each in await taskdb.tasks(TaskQuery(limit=3))] == names[:3]
+
+
+@pytest.mark.parametrize("length", [1, 4, 32])
+async def test_rows_are_found_by_abbreviated_ids(taskdb: TaskDB, length: int) -> None:
+    count = 60 if isinstance(taskdb, DynamoTaskDB) else 300
+    for number in range(count):
+        taskdb.put_run(run(f"run{number}"))
+        taskdb.put_task(task(f"task{number}"))
+    prefix = DigestPrefix(Digest.of(b"run7")[:length])
+    expected = {id for id in (Digest.of(b"run%d" % n) for n in range(count)) if prefix.expands_to(id)}
+    assert {each.id for each in await taskdb.runs(RunQuery(id=prefix))} == expected
+    prefix = DigestPrefix(Digest.of(b"task7")[:length])
+    expected = {id for id in (Digest.of(b"task%d" % n) for n in range(count)) if prefix.expands_to(id)}
+    assert {each.id for each in await taskdb.tasks(TaskQuery(id=prefix))} == expected
     assert await taskdb.runs(RunQuery(id=DigestPrefix(b"\xff" * 30))) == []
 
 
 async def test_tasks_are_found_by_what_they_are(taskdb: TaskDB) -> None:
     other = run("other")
     image = Digest.of(b"image")
-    taskdb.put_task(task("a", ident="x"))
-    taskdb.put_task(task("b", run=other, ident="x", image_cmd_id=image))
-    taskdb.put_task(task("c", run=other, ident="y"))
+    taskdb.put_task(task("a", ident="x", end=NOW))
+    taskdb.put_task(task("b", run=other, ident="x", image_cmd_id=image, end=NOW))
+    taskdb.put_task(task("c", run=other, ident="y", end=NOW))
 
     async def names(query: TaskQuery) -> set[Digest]:
         return {each.id for each in await taskdb.tasks(query)}

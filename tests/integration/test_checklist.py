@@ -35,7 +35,6 @@ LINES = [
 
 LATER = {
     "I6": "ps -p lists the machines of an EC2 cluster: issue 7 and later",
-    "S1": "setup verbs make cloud resources: issue 7 and later",
 }
 
 RUNS = "tests/integration/test_run_process.py"

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from reflow.core.resources import Resources
 from reflow.executor import docker_image
 from reflow.executor.docker import DockerExecutor
 from reflow.executor.docker_api import DockerApi
+from tests.crash import crashed
 from tests.execs import OUT, Ground, command, member
 from tests.registry import Registry, running_registry
 
@@ -225,14 +224,16 @@ async def test_users_files_are_bound_read_only(ground: Ground) -> None:
     assert got == b"refused\n"
 
 
-async def test_leftovers_of_a_killed_run_are_removed(tmp_path: Path, api: DockerApi) -> None:
+async def test_what_a_killed_run_left_is_removed_when_nobody_wanted_it(
+    tmp_path: Path, api: DockerApi
+) -> None:
     ground = Ground(tmp_path, "docker")
-    crash(tmp_path, "docker", "sleep 600")
+    crashed(ground, command("sleep 600"), until="started")
     assert len(await containers_below(api, ground.localdir)) == 1
     await ground.executor.start()
+    await ground.executor.close()
     assert await containers_below(api, ground.localdir) == []
     assert ground.left() == []
-    await ground.executor.close()
 
 
 async def test_containers_of_live_runs_are_left_alone(ground: Ground) -> None:
@@ -291,30 +292,3 @@ async def test_no_daemon_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(ReflowError, match=r"no daemon at .*none\.sock") as caught:
         await ground.executor.start()
     assert caught.value.kind is Kind.PRECONDITION
-
-
-CRASH = """
-import asyncio, sys
-from pathlib import Path
-from tests.execs import Ground, command
-
-async def main():
-    ground = Ground(Path(sys.argv[1]), sys.argv[2])
-    await ground.executor.start()
-    await ground.put(command(sys.argv[3]))
-    print("running", flush=True)
-    await asyncio.sleep(600)
-
-asyncio.run(main())
-"""
-
-
-def crash(base: Path, name: str, script: str) -> None:
-    """Start an exec in a process that is killed at once."""
-    words = [sys.executable, "-c", CRASH, str(base), name, script]
-    child = subprocess.Popen(words, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2])
-    assert child.stdout is not None
-    assert child.stdout.readline() == b"running\n"
-    child.send_signal(signal.SIGKILL)
-    child.wait()
-    child.stdout.close()

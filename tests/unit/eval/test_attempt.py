@@ -91,3 +91,37 @@ def test_memory_never_grows_beyond_800_gib() -> None:
     retry = plan_retry(error, Resources(mem=700.0 * GIB), Resources(), 0)
     assert retry is not None
     assert retry.resources["mem"] == 800 * GIB
+
+
+@pytest.mark.parametrize(
+    ("kind", "used_gib", "reason", "next_gib"),
+    [
+        (Kind.DOCKER_EXEC, 1.0, "Predictor", 4.0),
+        (Kind.TEMPORARY, 1.0, "Predictor", 4.0),
+        (Kind.TEMPORARY, 4.0, "Temporary", 4.0),
+        (Kind.OOM, 1.0, "OOM", 4.0),
+        (Kind.OOM, 4.0, "OOM", 6.0),
+        (Kind.OOM, 6.0, "OOM", 8.0),
+    ],
+)
+def test_what_follows_when_less_was_predicted(
+    kind: Kind, used_gib: float, reason: str, next_gib: float
+) -> None:
+    used, specified = Resources(mem=used_gib * GIB, cpu=2.0), Resources(mem=4.0 * GIB, cpu=2.0)
+    retry = plan_retry(ReflowError(kind, "exec"), used, Resources(mem=8.0 * GIB), 0, specified)
+    assert retry is not None
+    assert (retry.reason, retry.resources) == (reason, Resources(mem=next_gib * GIB, cpu=2.0))
+
+
+def test_the_switch_from_predicted_memory_is_explained() -> None:
+    error = ReflowError(Kind.DOCKER_EXEC, "exec", "a")
+    retry = plan_retry(error, Resources(mem=1.0 * GIB), Resources(), 1, Resources(mem=4.0 * GIB))
+    assert retry is not None
+    assert retry.message.startswith(
+        "non-OOM error, switch from predicted (1.0GiB) to default (4.0GiB) memory(2/3) due to error: "
+    )
+
+
+def test_a_failure_with_all_that_was_asked_for_stands() -> None:
+    same = Resources(mem=4.0 * GIB)
+    assert plan_retry(ReflowError(Kind.DOCKER_EXEC, "exec"), same, Resources(), 0, same) is None

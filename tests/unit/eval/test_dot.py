@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 from reflow.core.digest import Digest
+from reflow.eval.cell import When
 from reflow.eval.dot import dot_text
-from reflow.eval.worklist import When, WorkList
+from reflow.eval.worklist import WorkList
 from reflow.flow.digest import digest
 from reflow.flow.node import Extern, Flow, Intern, K, Merge, Val
 from tests.fakes import a_value, an_exec, output, then

@@ -281,6 +281,38 @@ async def test_exact_compares_with_what_is_so_now(setup: Setup, now: str | None,
     assert setup.shell.ran == ran
 
 
+async def test_exact_asks_once_for_each_source(setup: Setup) -> None:
+    nodes: list[Flow] = [an_exec(name, Intern("s3://b/k")) for name in "abc"]
+    for node in nodes:
+        await setup.run(node, snapshot=snapshot_of("one"))
+    asked: list[AssertionKey] = []
+
+    async def current(key: AssertionKey) -> Assertions:
+        asked.append(key)
+        return blob("one")
+
+    await setup.run(Merge(nodes), current_assertions=current)
+    assert setup.shell.ran == []
+    assert asked == [AssertionKey("blob", "s3://b/k")]
+
+
+async def test_exact_asks_again_when_it_had_no_answer(setup: Setup) -> None:
+    nodes: list[Flow] = [an_exec(name, Intern("s3://b/k")) for name in "ab"]
+    for node in nodes:
+        await setup.run(node, snapshot=snapshot_of("one"))
+    answers = iter([ReflowError(ErrorKind.TEMPORARY, "stat"), blob("one")])
+
+    async def current(key: AssertionKey) -> Assertions:
+        answer = next(answers)
+        if isinstance(answer, ReflowError):
+            raise answer
+        return answer
+
+    await setup.run(Merge(nodes), snapshot=snapshot_of("one"), current_assertions=current)
+    assert any("refresh assertions" in text for text in setup.report.texts("debug"))
+    assert setup.shell.ran == []
+
+
 async def test_never_asks_nobody_and_takes_what_is_there(setup: Setup) -> None:
     node = an_exec("a", Intern("s3://b/k"))
     await setup.run(node, snapshot=snapshot_of("one"))

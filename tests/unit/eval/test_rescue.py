@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from reflow.core.errors import Kind, ReflowError
 from reflow.core.fileset import Fileset
-from reflow.eval.worklist import Cell, When, WorkList
+from reflow.eval.cell import Cell, When
+from reflow.eval.worklist import WorkList
 from reflow.flow.node import Flow
 from tests.fakes import an_exec, output
 

@@ -14,8 +14,9 @@ from reflow.core.errors import Kind, ProgramError, ReflowError
 from reflow.core.fileset import File, Fileset
 from reflow.core.resources import Resources
 from reflow.eval import Outcome
+from reflow.eval.cell import When
 from reflow.eval.operation import NODES, VALUES
-from reflow.eval.worklist import When, WorkList
+from reflow.eval.worklist import WorkList
 from reflow.flow import node as nodes
 from reflow.flow.node import (
     EXTERNAL,

@@ -75,6 +75,8 @@ def test_a_spare_directory_does_not_replace_one_that_is_there(layout: Layout) ->
     os.makedirs(f"{path}/left")
     again = layout.try_acquire(path)
     assert again is not None
+    assert again.is_used
+    again.clear()
     assert os.listdir(path) == ["lock"]
 
 

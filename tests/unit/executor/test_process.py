@@ -14,6 +14,7 @@ import pytest
 
 from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ReflowError
+from reflow.core.execconfig import ExecResult
 from reflow.core.fileset import Fileset
 from tests.execs import OUT, Ground, command, member
 
@@ -101,12 +102,12 @@ async def test_a_hard_link_to_a_users_file_is_copied(ground: Ground) -> None:
 
 
 async def test_remove_kills_the_whole_tree(ground: Ground) -> None:
-    running = await ground.put(command("(sleep 98761 & setsid sleep 98762 & wait) & sleep 98763"))
+    running = await ground.put(command("(sleep 98751 & setsid sleep 98752 & wait) & sleep 98753"))
     async with asyncio.timeout(10):
-        while len(processes_with("sleep 9876")) < 3:  # noqa: ASYNC110  (other processes tell no events)
+        while len(processes_with("sleep 9875")) < 3:  # noqa: ASYNC110  (other processes tell no events)
             await asyncio.sleep(0.01)
     await ground.executor.remove(running.id)
-    assert processes_with("sleep 9876") == []
+    assert processes_with("sleep 9875") == []
 
 
 async def test_what_leaves_its_session_is_killed_at_close(ground: Ground) -> None:
@@ -115,14 +116,15 @@ async def test_what_leaves_its_session_is_killed_at_close(ground: Ground) -> Non
     assert processes_with("sleep 98764") == []
 
 
-async def test_leftovers_of_a_killed_run_are_killed(tmp_path: Path) -> None:
+async def test_what_a_killed_run_left_is_killed_when_nobody_wanted_it(tmp_path: Path) -> None:
     ground = Ground(tmp_path, "process")
     crash(tmp_path, "sleep 98765 & setsid sleep 98765 & wait")
     assert processes_with("sleep 98765")
     await ground.executor.start()
+    assert processes_with("sleep 98765")
+    await ground.executor.close()
     assert processes_with("sleep 98765") == []
     assert ground.left() == []
-    await ground.executor.close()
 
 
 async def test_processes_of_live_runs_are_left_alone(ground: Ground) -> None:
@@ -151,6 +153,10 @@ async def test_kill_now_kills_at_once(ground: Ground) -> None:
         "rm -rf $TMPDIR; ln -s / $TMPDIR/../tmp",
         "cd $TMPDIR/..; rmdir return; ln -s /tmp return",
         "cd /; rm -rf $TMPDIR/..",
+        "cd $TMPDIR/..; rm manifest.json; ln -s /dev/full manifest.json",
+        "cd $TMPDIR/..; rm manifest.json; mkfifo manifest.json",
+        "cd $TMPDIR/..; rm manifest.json; mkdir manifest.json",
+        "cd $TMPDIR/..; echo x > manifest.json",
         "touch $TMPDIR/../arg/x $TMPDIR/../y; mkdir $TMPDIR/../arg/0/z",
     ],
 )
@@ -158,7 +164,8 @@ async def test_a_destroyed_directory_does_not_reach_the_next_exec(ground: Ground
     file = await ground.object(b"abc")
     await ground.run(command(f"{harm}; : %s", file, dirs=()))
     script = "a=%s; o=%s; cat $a > $o; (cd $TMPDIR/..; find . | sort) >> $o"
-    paths = [".", *(f"./{name}" for name in ("arg", "arg/0", "arg/0/0", "lock", "return", "return/0"))]
+    paths = [".", *(f"./{name}" for name in ("arg", "arg/0", "arg/0/0", "lock", "manifest.json"))]
+    paths += ["./return", "./return/0"]
     paths += [f"./{name}" for name in ("stderr", "stdout", "tmp")]
     for _ in range(2):
         result = await ground.run(command(script, file, OUT))
@@ -180,9 +187,35 @@ async def test_an_exec_ends_though_children_were_ignored(
         signal.signal(signal.SIGCHLD, before)
 
 
-async def test_exits_are_seen_without_pidfds(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(os, "pidfd_open")
-    assert await ground.output("echo x > %s", OUT) == b"x\n"
+@pytest.fixture
+async def direct(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Ground]:
+    """As it is on a system that has not what a launcher takes."""
+    monkeypatch.delattr(os, "memfd_create")
+    ground = Ground(tmp_path, "process")
+    await ground.executor.start()
+    yield ground
+    await ground.executor.close(kill=True)
+
+
+async def test_commands_run_without_a_launcher(direct: Ground) -> None:
+    assert await direct.output("(sleep 98767 & sleep 98767 &); pwd -P > %s", OUT) != b""
+    assert processes_with("sleep 98767") == []
+    assert error_text(await direct.run(command("exit 3"))) == "exited with code 3"
+
+
+async def test_commands_without_a_launcher_are_killed(direct: Ground) -> None:
+    running = await direct.put(command("trap '' TERM; sleep 98768; sleep 98768"))
+    await direct.executor.remove(running.id)
+    assert processes_with("sleep 98768") == []
+    other = await direct.put(command("sleep 98769"))
+    direct.executor.kill_now()
+    await asyncio.wait_for(other.wait(), 10)
+    assert "137" in error_text(await other.result())
+
+
+def error_text(result: ExecResult) -> str:
+    assert result.error is not None
+    return str(result.error.cause)
 
 
 async def test_no_bash_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

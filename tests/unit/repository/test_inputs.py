@@ -250,6 +250,21 @@ async def test_an_altered_object_is_set_aside(inputs: LocalInputs) -> None:
     assert await inputs.repository.missing([HELLO]) == {HELLO}
 
 
+async def test_a_corrupt_object_that_looks_right_is_set_aside(inputs: LocalInputs) -> None:
+    await inputs.repository.put_bytes_many([b"hello"])
+    inputs.check_contents(HELLO)
+    path, _ = inputs.locate(HELLO)
+    before = os.stat(path)
+    os.chmod(path, 0o644)
+    await asyncio.to_thread(Path(path).write_bytes, b"jello")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    inputs.check_unchanged(HELLO)
+    with pytest.raises(ReflowError, match=r"set aside as .*/damaged/") as caught:
+        inputs.check_contents(HELLO)
+    assert (caught.value.kind, caught.value.op) == (Kind.INTEGRITY, "inputs.verify")
+    assert await inputs.repository.missing([HELLO]) == {HELLO}
+
+
 async def test_an_object_that_vanishes_is_named(inputs: LocalInputs) -> None:
     await inputs.repository.put_bytes_many([b"hello"])
     path, _ = inputs.locate(HELLO)

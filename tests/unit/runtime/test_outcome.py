@@ -47,4 +47,6 @@ def test_an_object_that_went_away_is_recognised_wherever_it_is_in_the_chain() ->
     assert is_lost_object(ReflowError(Kind.OTHER, "exec", cause=lost))
     assert not is_lost_object(ReflowError(Kind.NOT_EXIST, "manifest", "ubuntu"))
     assert not is_lost_object(ReflowError(Kind.INVALID, "inputs.locate", Digest.of(b"x")))
+    assert is_lost_object(ReflowError(Kind.OTHER, "exec", cause=ReflowError(Kind.INTEGRITY, "inputs.verify")))
+    assert not is_lost_object(ReflowError(Kind.INTEGRITY, "inputs"))
     assert not is_lost_object(None)

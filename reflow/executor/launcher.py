@@ -1,0 +1,282 @@
+"""Starts the commands of one executor, sees them end, and outlives the run that asked for them.
+
+It is a small process in a session of its own. When its run is killed (its socket closes), what runs goes on,
+and how it ends is recorded, for the next run to find; then the launcher ends too. It imports next to nothing:
+it has to start at once, and to stay small.
+
+Requests (SEQPACKET): two numbers, which exec and what to do: 0 to start it (a marshalled job follows, or is
+the last of the descriptors when it is long), a signal to send it to the exec's process group. Exec 0 stands
+for all. Descriptors come along with a start: the lock of the exec's directory, its stdout
+and stderr. A job is (argv, environment, working directory).
+
+Answers: (number, pid, -1) when a command has run for a moment, (number, pid, wait status) when it has ended,
+(number, 0, errno) and a text when it could not be started.
+
+The lock is held as long as the command runs, whoever asked for it, and its file tells the pid and how the
+command ended. Such a record is one small write in place: whoever is killed, it is there or it is not, and it
+takes no space on a disk that is full.
+"""
+
+from __future__ import annotations
+
+import _socket
+import array
+import contextlib
+import errno
+import marshal
+import os
+import select
+import signal
+import struct
+import time
+
+REQUEST = struct.Struct("=ii")
+ANSWER = struct.Struct("=iii")
+
+START = 0
+"""What to do with an exec; anything else is a signal."""
+
+ALL = 0
+"""The number that stands for all execs."""
+
+# The file of a lock: exec id, owner's pid, executor, pid, ending; each but the first padded to 10 characters.
+PID_OFFSET = 64 + 1 + 10 + 1 + 10 + 1
+ENDING_OFFSET = PID_OFFSET + 10 + 1
+
+Job = tuple[list[bytes], dict[bytes, bytes], bytes]
+
+# Python ignores some, and SIGCHLD has a handler.
+_IGNORED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGCHLD)
+
+_MAX_MESSAGE_BYTES = 1 << 17
+_MAX_DESCRIPTORS = 16
+_ANNOUNCE_S = 0.02
+_LINGER_S = 0.2
+_LINGER_PAUSE_S = 0.005
+_UMASK = 0o022
+
+
+class Running:
+    """A command that runs: the number that its run knows it by, its lock, and when to tell its pid.
+
+    When it has ended, ``status`` is its wait status; what is left of its process group may take until
+    ``deadline_s`` to go.
+    """
+
+    __slots__ = ("deadline_s", "lock_fd", "number", "pid", "status", "told_s")
+
+    def __init__(self, number: int, pid: int, lock_fd: int) -> None:
+        self.number = number
+        self.pid = pid
+        self.lock_fd = lock_fd
+        self.told_s = time.monotonic() + _ANNOUNCE_S
+        self.status = -1
+        self.deadline_s = 0.0
+
+
+class Server:
+    """Serves one executor."""
+
+    def __init__(self, socket_fd: int, program: bytes) -> None:
+        self._null_fd = os.open(os.devnull, os.O_RDONLY)
+        os.set_inheritable(socket_fd, False)
+        self._socket: _socket.socket | None = _socket.socket(fileno=socket_fd)
+        self._program = program
+        self._running: dict[int, Running] = {}
+        self._untold: dict[int, Running] = {}
+        self._lingering: dict[int, Running] = {}
+        self._poll = select.poll()
+
+    def serve(self) -> None:
+        """Start what is asked for and see it end, until the run is gone and nothing runs any more."""
+        wake_reader, wake_writer = os.pipe()
+        os.set_blocking(wake_reader, False)
+        os.set_blocking(wake_writer, False)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
+        assert self._socket is not None
+        socket_fd = self._socket.fileno()
+        self._poll.register(socket_fd, select.POLLIN)
+        self._poll.register(wake_reader, select.POLLIN)
+        while True:
+            timeout_ms = self._due()
+            if self._socket is None and not self._running:
+                return
+            for fd, _ in self._poll.poll(timeout_ms):
+                if fd == wake_reader:
+                    os.read(wake_reader, 4096)
+                    self._reap()
+                elif fd != socket_fd or self._socket is None:
+                    self._other(fd)
+                elif not self._receive(self._socket):
+                    self._orphaned()
+
+    def _due(self) -> int | None:
+        """Do what is due; the milliseconds until more is. Most commands end before their pid is told."""
+        if not self._untold and not self._lingering:
+            return None
+        now_s = time.monotonic()
+        for running in list(self._lingering.values()):
+            if not _is_group(running.pid) or now_s >= running.deadline_s:
+                self._end(running)
+        if self._lingering:
+            return int(_LINGER_PAUSE_S * 1000)
+        for pid, running in list(self._untold.items()):
+            if now_s < running.told_s:
+                return int((running.told_s - now_s) * 1000) + 1
+            del self._untold[pid]
+            self._answer(ANSWER.pack(running.number, pid, -1))
+        return None
+
+    def _other(self, fd: int) -> None:
+        """Deal with another descriptor that is polled."""
+
+    def _receive(self, socket: _socket.socket) -> bool:
+        fds = array.array("i")
+        space = _socket.CMSG_SPACE(_MAX_DESCRIPTORS * fds.itemsize)
+        try:
+            message, parts, _, _ = socket.recvmsg(_MAX_MESSAGE_BYTES, space, _socket.MSG_CMSG_CLOEXEC)
+        except OSError:
+            return False
+        if not message:
+            return False
+        for _, _, data in parts:
+            fds.frombytes(data)
+        number, action = REQUEST.unpack_from(message)
+        if action == START:
+            self._start_or_say(number, message[REQUEST.size :], list(fds))
+        elif number == ALL:
+            for each in self._running.values():
+                self._signal(each.number, action)
+        else:
+            self._signal(number, action)
+        return True
+
+    def _start_or_say(self, number: int, data: bytes, fds: list[int]) -> None:
+        try:
+            if not data:
+                job_fd = fds.pop()
+                data = os.pread(job_fd, os.fstat(job_fd).st_size, 0)
+                os.close(job_fd)
+            self._start(number, marshal.loads(data), fds)
+        except (OSError, ValueError) as err:
+            for fd in fds:
+                with contextlib.suppress(OSError):
+                    os.close(fd)
+            code, text = getattr(err, "errno", None), getattr(err, "strerror", None)
+            self._answer(
+                ANSWER.pack(number, 0, code or errno.EIO) + (text or str(err)).encode("utf-8", "replace")
+            )
+
+    def _start(self, number: int, job: Job, fds: list[int]) -> None:
+        argv, environment, directory = job
+        lock_fd, stdout_fd, stderr_fd = fds
+        os.chdir(directory)
+        try:
+            pid = self._spawn(argv, environment, (self._null_fd, stdout_fd, stderr_fd))
+        finally:
+            os.chdir("/")
+        os.close(stdout_fd)
+        os.close(stderr_fd)
+        self._note_start(Running(number, pid, lock_fd))
+
+    def _note_start(self, running: Running) -> None:
+        record(running.lock_fd, PID_OFFSET, b"%d" % running.pid)
+        self._running[running.pid] = self._untold[running.pid] = running
+
+    def _spawn(self, argv: list[bytes], environment: dict[bytes, bytes], fds: tuple[int, ...]) -> int:
+        """Start a process with descriptors 0, 1, … in a session of its own; its pid."""
+        return os.posix_spawn(
+            self._program,
+            argv,
+            environment,
+            file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(fds)],
+            setsid=True,
+            setsigmask=(),
+            setsigdef=_IGNORED,
+        )
+
+    def _reap(self) -> None:
+        while len(self._running) > len(self._lingering):
+            # Until it is reaped its number is not given to anybody else.
+            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if found is None:
+                return
+            kill_group(found.si_pid, signal.SIGKILL)
+            pid, status = os.waitpid(found.si_pid, 0)
+            running = self._running.get(pid)
+            if running is None:
+                continue
+            running.status = status
+            self._untold.pop(pid, None)
+            if _is_group(pid):
+                running.deadline_s = time.monotonic() + _LINGER_S
+                self._lingering[pid] = running
+            else:
+                self._end(running)
+
+    def _end(self, running: Running) -> None:
+        """Record how a command has ended, give its lock back and tell its run."""
+        self._lingering.pop(running.pid, None)
+        del self._running[running.pid]
+        if os.WIFEXITED(running.status):  # one that was killed has not finished
+            record(running.lock_fd, ENDING_OFFSET, b"exit %d" % os.WEXITSTATUS(running.status))
+        os.close(running.lock_fd)
+        self._answer(ANSWER.pack(running.number, running.pid, running.status))
+
+    def _signal(self, number: int, signal_number: int) -> None:
+        for running in self._running.values():
+            if running.number == number and running.status == -1:
+                kill_group(running.pid, signal_number)
+
+    def _orphaned(self) -> None:
+        """The run is gone; what runs goes on."""
+        if self._socket is not None:
+            self._poll.unregister(self._socket.fileno())
+            self._socket.close()
+            self._socket = None
+
+    def _answer(self, message: bytes) -> None:
+        if self._socket is None:
+            return
+        try:
+            self._socket.send(message)
+        except OSError:
+            self._orphaned()
+
+
+def record(lock_fd: int, offset: int, text: bytes) -> None:
+    """Write a field of a lock's file."""
+    with contextlib.suppress(OSError):
+        os.pwrite(lock_fd, text.ljust(10), offset)
+
+
+def kill_group(pid: int, number: int) -> None:
+    """Send a signal to a process group, if it is there."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)
+
+
+def _is_group(pid: int) -> bool:
+    """Tell whether something is left of a process group."""
+    try:
+        os.killpg(pid, 0)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def prepare(keep_fds: list[str]) -> None:
+    """Become what all that we start inherits from; ``keep_fds`` are open as long as we live."""
+    for word in keep_fds:
+        os.set_inheritable(int(word), False)
+    os.umask(_UMASK)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.chdir("/")
+
+
+def main(words: list[str]) -> None:
+    """Serve. Words: the socket's descriptor, descriptors to keep open, and the program to start."""
+    socket_fd, *keep_fds, program = words
+    prepare(keep_fds)
+    Server(int(socket_fd), os.fsencode(program)).serve()

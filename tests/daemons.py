@@ -1,0 +1,149 @@
+"""A stand-in for the socket of the Docker daemon, which can be cut and come back."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+from pathlib import Path
+
+DAEMON = "/var/run/docker.sock"
+
+
+class DaemonProxy:
+    """Passes connections at ``path`` on to the real daemon, until it is `cut`; `restore` opens it again."""
+
+    def __init__(self, path: Path, daemon: str = DAEMON) -> None:
+        self.path = path
+        self._daemon = daemon
+        self._lock = threading.Lock()
+        self._open: set[socket.socket] = set()
+        self._listener: socket.socket | None = None
+        self.restore()
+
+    @property
+    def host(self) -> str:
+        """What ``DOCKER_HOST`` is set to."""
+        return f"unix://{self.path}"
+
+    def restore(self) -> None:
+        """Listen, from now on."""
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(self.path))
+        listener.listen(64)
+        self._listener = listener
+        threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+
+    def cut(self) -> None:
+        """Vanish, with all connections."""
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            os.unlink(self.path)
+            with contextlib.suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+        with self._lock:
+            for each in list(self._open):
+                with contextlib.suppress(OSError):
+                    each.shutdown(socket.SHUT_RDWR)
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            server = socket.socket(socket.AF_UNIX)
+            try:
+                server.connect(self._daemon)
+            except OSError:
+                client.close()
+                server.close()
+                continue
+            with self._lock:
+                self._open |= {client, server}
+            threading.Thread(target=self._pass_on, args=(client, server), daemon=True).start()
+
+    def _pass_on(self, client: socket.socket, server: socket.socket) -> None:
+        with client, server:
+            upwards = threading.Thread(target=self._copy, args=(client, server), daemon=True)
+            upwards.start()
+            self._copy(server, client)
+            upwards.join()
+            with self._lock:
+                self._open -= {client, server}
+
+    def _copy(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                target.sendall(data)
+        with contextlib.suppress(OSError):
+            target.shutdown(socket.SHUT_WR)
+
+
+class Gate:
+    """What execs connect to when they start; they go on when they are told to.
+
+    Containers share this host's network. ``most`` is the greatest number of execs that ran at the same time,
+    ``count`` how many began.
+    """
+
+    def __init__(self) -> None:
+        self.count = self.most = self._now = 0
+        self._changed = threading.Condition()
+        self._execs: list[socket.socket] = []
+        self._is_open = False
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def command(self) -> str:
+        """What an exec does to wait here."""
+        port = self._listener.getsockname()[1]
+        return f"exec 9<>/dev/tcp/127.0.0.1/{port}; read -r go <&9"
+
+    def wait_for(self, count: int, timeout_s: float = 60) -> None:
+        """Wait until so many execs have begun."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self.count >= count, timeout_s), f"{self.count} execs began"
+
+    def open(self) -> None:
+        """Let all go on, those that come later too."""
+        with self._changed:
+            self._is_open = True
+            for each in self._execs:
+                self._let_go(each)
+
+    def close(self) -> None:
+        """Listen no longer."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _let_go(self, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            connection.sendall(b"go\n")
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            with self._changed:
+                self.count += 1
+                self._now += 1
+                self.most = max(self.most, self._now)
+                self._execs.append(connection)
+                if self._is_open:
+                    self._let_go(connection)
+                self._changed.notify_all()
+            threading.Thread(target=self._watch, args=(connection,), daemon=True).start()
+
+    def _watch(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            while connection.recv(100):
+                pass
+        with self._changed:
+            self._now -= 1
+            self._changed.notify_all()
