@@ -76,6 +76,9 @@ def sandbox_words(
         words += ["--cap-drop", "ALL"]
         for name in _CAPABILITIES:
             words += ["--cap-add", f"CAP_{name}"]
+    else:
+        # Over files of the namespace's user only, that is of his own: inputs are read-only, and may be changed.
+        words += ["--cap-add", "CAP_DAC_OVERRIDE"]
     return [*words, "--chdir", working_dir, "--", *command]
 
 

@@ -117,8 +117,6 @@ async def test_inputs_may_be_treated_badly(overlaid: Ground, manner: str, size: 
     other = await overlaid.object(b"o" * size)
     before = objects(overlaid)
     script = BAD_MANNERS[manner].replace("{}", "$f")
-    if os.geteuid():
-        script = f"({script}) || true"  # an ordinary user may not write into files of mode 0444
     fileset = Fileset({"a": input, "b": other})
     wanted = command(f"f=%s/a; {script}; echo done > %s", fileset, OUT)
     result = await overlaid.run(wanted)
