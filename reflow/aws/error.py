@@ -66,11 +66,16 @@ def translate(err: Exception, op: str, *subjects: object) -> ReflowError:
         return ReflowError(Kind.NOT_ALLOWED, op, *subjects, cause=cause)
     if isinstance(err, failures.ConnectTimeoutError | failures.ReadTimeoutError):
         return ReflowError(Kind.TIMEOUT, op, *subjects, cause=str(err))
-    if isinstance(err, failures.HTTPClientError):
+    if isinstance(err, failures.HTTPClientError | failures.IncompleteReadError | failures.ConnectionError):
         return ReflowError(Kind.NET, op, *subjects, cause=str(err))
     if isinstance(err, failures.BotoCoreError):
         return ReflowError(Kind.INVALID, op, *subjects, cause=str(err))
     return ReflowError(Kind.NET, op, *subjects, cause=f"{type(err).__name__}: {err}")
+
+
+def kind_of_code(code: str) -> Kind:
+    """The kind of a code that stands in an answer."""
+    return _KINDS.get(code, Kind.OTHER)
 
 
 def is_passing(error: ReflowError) -> bool:

@@ -16,6 +16,9 @@ T = TypeVar("T")
 CALLS = Backoff(0.1, 10.0, 2.0, 8, jitter=1.0)
 """Some 25 s in all, half of that on average."""
 
+FIRST = Backoff(0.1, 1.0, 2.0, 3, jitter=1.0)
+"""For the first call to a service, which tells whether it is there at all."""
+
 
 async def retrying(call: Callable[[], Awaitable[T]], policy: Backoff = CALLS) -> T:
     """Return what ``call`` returns; raise its last error, or its first one that will not pass."""

@@ -15,8 +15,8 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from reflow.aws.error import translate
-from reflow.aws.retry import retrying
+from reflow.aws.error import kind_of_code, translate
+from reflow.aws.retry import FIRST, retrying
 from reflow.aws.session import DEFAULT_REGION, AwsSession
 from reflow.blob import Bucket, Observe, Store
 from reflow.blob.asserting import assertions_about
@@ -58,7 +58,7 @@ class S3Store(Store):
         """A bucket, wherever it is. Raises NOT_EXIST or NOT_ALLOWED."""
         async with self._opening:
             if name not in self._buckets:
-                region = await retrying(lambda: self._blocking(self._region, name))
+                region = await retrying(lambda: self._blocking(self._region, name), FIRST)
                 client = await self._blocking(self._session.client, "s3", region)
                 self._buckets[name] = S3Bucket(name, client, self._blocking)
             return self._buckets[name]
@@ -249,18 +249,13 @@ class S3Bucket(Bucket):
         self, key: str, path: str, *, size: int, etag: str = "", observe: Observe | None = None
     ) -> Digest:
         """Write an object to a new file; see `reflow.blob.Bucket.download`."""
-        try:
-            if size <= READ_WHOLE:
-                data = await self.read(key, etag=etag)
-                digest = await self._blocking(_write_whole, path, data)
-                if observe is not None:
-                    observe(len(data))
-                return digest
+        if size > READ_WHOLE:
             return await self._download_parts(key, path, etag, observe)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(path)
-            raise
+        data = await self.read(key, etag=etag)
+        digest = await to_the_end(self._blocking(_write_whole, path, data))
+        if observe is not None:
+            observe(len(data))
+        return digest
 
     async def _download_parts(self, key: str, path: str, etag: str, observe: Observe | None) -> Digest:
         file = await self.file(key)
@@ -278,11 +273,14 @@ class S3Bucket(Bucket):
 
         try:
             await to_the_end(_gather([fetch(part) for part in parts(file.size, READ_PART)]))
-            digest, md5 = await self._blocking(_hash_file, path)
+            digest, md5 = await to_the_end(self._blocking(_hash_file, path))
+            if _is_md5(file.etag) and file.etag.strip('"') != md5 and not await self._is_encrypted(key):
+                raise ReflowError(Kind.INTEGRITY, "s3.get_object", file.source, cause="damaged on its way")
+        except BaseException:
+            os.unlink(path)
+            raise
         finally:
             os.close(descriptor)
-        if _is_md5(file.etag) and file.etag.strip('"') != md5 and not await self._is_encrypted(key):
-            raise ReflowError(Kind.INTEGRITY, "s3.get_object", file.source, cause="damaged on its way")
         return digest
 
     async def _is_encrypted(self, key: str) -> bool:
@@ -326,7 +324,7 @@ class S3Bucket(Bucket):
         self, key: str, path: str, *, content_hash: Digest | None = None, observe: Observe | None = None
     ) -> None:
         """Store a file, in parts when it is large."""
-        size = os.stat(path).st_size
+        size = _size_of(path)
         if size <= SMALLEST_PART:
             data = await self._blocking(_read_part_of, path, Part(1, 0, size))
             await self.put(key, data, content_hash=content_hash)
@@ -452,10 +450,9 @@ class S3Bucket(Bucket):
                 "delete_objects", "", Bucket=self.name, Delete={"Objects": rows, "Quiet": True}, **self._payer
             )
             for trouble in answer.get("Errors", []):
-                cause = f"{trouble.get('Code')}: {trouble.get('Message')}"
-                raise ReflowError(
-                    Kind.OTHER, "s3.delete_objects", self.location + trouble["Key"], cause=cause
-                )
+                code, key = trouble.get("Code", ""), trouble.get("Key", "")
+                cause = f"{code}: {trouble.get('Message')}"
+                raise ReflowError(kind_of_code(code), "s3.delete_objects", self.location + key, cause=cause)
 
 
 async def _gather(work: Iterable[Awaitable[T]]) -> list[T]:
@@ -511,9 +508,15 @@ def _is_intact(data: bytes, answer: dict[str, Any]) -> bool:
 
 
 def _write_whole(path: str, data: bytes) -> Digest:
+    """Write a new file; one that cannot be written whole is removed."""
     try:
         with open(path, "xb") as stream:
-            stream.write(data)
+            try:
+                stream.write(data)
+                stream.flush()
+            except OSError:
+                os.unlink(path)
+                raise
     except OSError as err:
         raise translate_error(err, "s3.get_object", path) from err
     return Digest.of(data)
@@ -528,10 +531,20 @@ def _make_file(path: str, size: int) -> int:
     return descriptor
 
 
+def _size_of(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError as err:
+        raise translate_error(err, "s3.upload", path) from err
+
+
 def _read_part_of(path: str, part: Part) -> bytes:
-    with open(path, "rb") as stream:
-        stream.seek(part.offset)
-        data = stream.read(part.size)
+    try:
+        with open(path, "rb") as stream:
+            stream.seek(part.offset)
+            data = stream.read(part.size)
+    except OSError as err:
+        raise translate_error(err, "s3.upload", path) from err
     if len(data) != part.size:
         cause = "it has become shorter while it was read"
         raise ReflowError(Kind.INTEGRITY, "s3.upload", path, cause=cause)

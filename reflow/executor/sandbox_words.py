@@ -77,7 +77,7 @@ def sandbox_words(
         for name in _CAPABILITIES:
             words += ["--cap-add", f"CAP_{name}"]
     else:
-        # Over files of the namespace's user only, that is of his own: inputs are read-only, and may be changed.
+        # It reaches only files of their own: inputs are read-only, and may be changed.
         words += ["--cap-add", "CAP_DAC_OVERRIDE"]
     return [*words, "--chdir", working_dir, "--", *command]
 

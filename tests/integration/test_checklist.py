@@ -422,7 +422,9 @@ def test_r15_a_trace_can_be_loaded(work: Workspace) -> None:
     assert {event["pid"] for event in events if event["cat"] == "Run"} == {0}
 
 
-def test_r17_prediction_wants_a_configuration(work: Workspace) -> None:
+def test_r17_prediction_wants_a_record(work: Workspace) -> None:
+    work.state.mkdir(parents=True, exist_ok=True)
+    (work.state / "config.yaml").write_text("taskdb: noptaskdb\n")
     done = run(work, "-pred", "one.rf")
     assert done.code == 1
     assert "pred" in done.err

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import servers
 from tests.command import Done, Workspace
 
 TWO = """
@@ -462,8 +463,9 @@ def test_named_executors_and_clusters_never_fall_back(work: Workspace) -> None:
     config.write_text("cluster: ec2cluster\n")
     run(work, "two.rf").failed("not supported yet: cluster: ec2cluster")
     run(work, "-local", "two.rf").ok()
+    work.env |= servers.environment(s3="http://127.0.0.1:1")
     config.write_text("repository: s3,bucket=b\n")
-    run(work, "two.rf").failed("not supported yet: repository: s3")
+    run(work, "two.rf").failed("s3.bucket b: network error", code=10)
 
 
 def test_two_runs_at_once_are_both_right(work: Workspace) -> None:
