@@ -2,7 +2,7 @@
 
 A `Store` opens buckets by name, a `Bucket` moves whole objects. Keys are used as they are written: nothing is
 escaped or unescaped on the way. `File.source` of what a bucket tells is ``<scheme>://<bucket>/<key>``.
-Implementations: `s3`, `memory`; `mux` finds the store of a URL's scheme.
+Implementation: `s3`.
 
 Errors, of all methods: NOT_EXIST for a missing bucket or key, NOT_ALLOWED, PRECONDITION when an ETag that was
 asked for is no longer the object's, INTEGRITY when bytes are not what they should be,

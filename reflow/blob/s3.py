@@ -67,9 +67,8 @@ class S3Store(Store):
         """Where a bucket is; it need not be one that we may list."""
         from botocore.exceptions import BotoCoreError, ClientError
 
-        client = self._session.client("s3")
         try:
-            answer = client.head_bucket(Bucket=name)
+            answer = self._session.client("s3").head_bucket(Bucket=name)
         except ClientError as err:
             answer = err.response
             status = answer["ResponseMetadata"].get("HTTPStatusCode")
@@ -267,7 +266,10 @@ class S3Bucket(Bucket):
 
         async def fetch(part: Part) -> None:
             async with self._parts:
-                await retrying(lambda: self._blocking(self._fetch_part, key, file.etag, part, descriptor))
+                # To the end: the descriptor must not be closed, and used again, under a thread that writes.
+                await retrying(
+                    lambda: to_the_end(self._blocking(self._fetch_part, key, file.etag, part, descriptor))
+                )
             if observe is not None:
                 observe(part.size)
 

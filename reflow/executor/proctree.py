@@ -21,13 +21,18 @@ _PSS = re.compile(rb"^Pss:\s+(\d+) kB", re.MULTILINE)
 
 
 class Process(NamedTuple):
-    """One process. ``cpu_s`` has the time of reaped children; ``rss_bytes`` counts shared pages too."""
+    """One process. ``cpu_s`` has the time of reaped children; ``rss_bytes`` counts shared pages too.
+
+    (The kernel counts pages for each CPU: those of a young process may read as none.) One that has ended is
+    seen until its parent takes note.
+    """
 
     pid: int
     parent: int
     session: int
     cpu_s: float
     rss_bytes: int
+    has_ended: bool
 
 
 def scan() -> dict[int, Process]:
@@ -138,4 +143,6 @@ def _read(pid: int) -> Process | None:
     # The name, in parentheses, may hold anything.
     fields = text[text.rindex(b")") + 2 :].split()
     ticks = int(fields[11]) + int(fields[12]) + int(fields[13]) + int(fields[14])
-    return Process(pid, int(fields[1]), int(fields[3]), ticks / _TICKS_PER_S, int(fields[21]) * _PAGE_BYTES)
+    rss_bytes = int(fields[21]) * _PAGE_BYTES
+    has_ended = fields[0] in (b"Z", b"X")
+    return Process(pid, int(fields[1]), int(fields[3]), ticks / _TICKS_PER_S, rss_bytes, has_ended)

@@ -187,7 +187,7 @@ def _family(where: LocalExecDir) -> list[int]:
     if tenant_of(where.path) != where.tenant or not where.tenant.pid:
         return []
     family = proctree.tree(where.tenant.pid, proctree.scan())
-    return [process.pid for process in family if process.rss_bytes]  # others have ended
+    return [process.pid for process in family if not process.has_ended]
 
 
 def _kill_container(id: str) -> bool:

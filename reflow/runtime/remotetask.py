@@ -24,7 +24,7 @@ def is_remote(config: ExecConfig) -> bool:
 
 async def run_remote(task: Task, stores: Stores) -> TaskOutcome:
     """Move what a task wants moved."""
-    transfer = RemoteTransfer(task.id, task.config)
+    transfer = RemoteTransfer(_result_id(task), task.config)
     if task.on_start is not None:
         task.on_start(transfer)
     try:
@@ -34,6 +34,14 @@ async def run_remote(task: Task, stores: Stores) -> TaskOutcome:
         return TaskOutcome(error=err)
     transfer.finish(fileset, None)
     return TaskOutcome(result=ExecResult(fileset=fileset), inspect=None)
+
+
+def _result_id(task: Task) -> Digest:
+    """What the record says the result is: that of an extern is known before it is written."""
+    args = task.config.args
+    if task.config.type == "extern" and len(args) == 1 and isinstance(args[0], InputArg):
+        return args[0].fileset.digest
+    return task.id
 
 
 async def _moved(config: ExecConfig, stores: Stores) -> Fileset:
