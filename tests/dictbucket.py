@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from reflow.blob import Bucket, Observe
+from reflow.blob.asserting import assertions_about
 from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ReflowError
 from reflow.core.fileset import File, Fileset
 from reflow.repository.blobrepo import BlobRepository
-from reflow.repository.references import assertions_about
 
 WHEN = datetime(2024, 3, 1, 12, 34, 56, tzinfo=UTC)
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC
 from typing import TYPE_CHECKING, NamedTuple
 
 from reflow.blob import Bucket
+from reflow.blob.asserting import assertions_about
 from reflow.core.assertion import BLOB_NAMESPACE, AssertionKey, Assertions
 from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ReflowError, kind_of
@@ -200,17 +200,3 @@ async def _differs(bucket: Bucket, key: str, there: File, file: File) -> bool:
 
 def _resolved(file: File, id: Digest | None, size: int) -> File:
     return File(id, size, file.source, file.etag, file.last_modified, file.content_hash, file.assertions)
-
-
-def assertions_about(subject: str, file: File) -> Assertions:
-    """What an object's metadata assert of it. Source: blob/mux.go, Mux.Generate."""
-    properties = {}
-    if file.etag:
-        properties["etag"] = file.etag
-    if file.last_modified is not None:
-        when = file.last_modified.astimezone(UTC)
-        fraction = f".{when.microsecond:06d}".rstrip("0") if when.microsecond else ""
-        properties["last-modified"] = f"{when:%Y-%m-%d %H:%M:%S}{fraction} +0000 UTC"
-    if file.size > 0:
-        properties["size"] = str(file.size)
-    return Assertions({AssertionKey(BLOB_NAMESPACE, subject): properties})
