@@ -51,10 +51,12 @@ def eval_config(
 def foresight(config: Config, request: RunRequest, stores: Stores, report: Report) -> Foresight | None:
     """What tells how much memory execs need; None when nobody wants to know. Raises ConfigError.
 
-    A user who asks for it gets it without any configuration, and on any machine.
+    As the original, it wants the key ``predictor`` set.
     """
     if not request.predicts:
         return None
+    if not config.provider("predictor"):
+        raise ConfigError("run -pred: the key predictor is not set; write predictor: predictorconfig")
     if stores.taskdb is None:
         raise ConfigError("run -pred learns from the record of earlier runs: the key taskdb is not set")
     from reflow.runtime.predictor import Predictor

@@ -424,7 +424,7 @@ def test_r15_a_trace_can_be_loaded(work: Workspace) -> None:
 
 def test_r17_prediction_wants_a_record(work: Workspace) -> None:
     work.state.mkdir(parents=True, exist_ok=True)
-    (work.state / "config.yaml").write_text("taskdb: noptaskdb\n")
+    (work.state / "config.yaml").write_text("cache: off\n")
     done = run(work, "-pred", "one.rf")
     assert done.code == 1
     assert "pred" in done.err
