@@ -168,5 +168,5 @@ def test_memory_grows_to_what_was_used_before(work: Workspace) -> None:
 
 def test_prediction_without_a_record_is_refused(work: Workspace) -> None:
     work.state.mkdir()
-    (work.state / "config.yaml").write_text("taskdb: noptaskdb\n")
+    (work.state / "config.yaml").write_text("taskdb: noptaskdb\npredictor: predictorconfig\n")
     work.reflow("run", "-pred", "many.rf", "-log=x", "-name=y").failed("the key taskdb is not set")
