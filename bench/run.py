@@ -3,9 +3,9 @@
 
 usage: bench/run.py [NAME…] [--n N] [--reps R] [--reflow CMD] [--json FILE]
 
-NAMEs: start immediate process sandbox docker warm check compr memory (default: all that can run here). Each
-row says what was measured, the floor, their ratio and the limit that we hold ourselves to. Floors are taken
-in the same minute as the figure. ``warm`` needs `pyfloor` of ``../shared/bench`` (or below
+NAMEs: start immediate process sandbox inputs docker warm check compr memory (default: all that can run
+here). Each row says what was measured, the floor, their ratio and the limit that we hold ourselves to. Floors
+are taken in the same minute as the figure. ``warm`` needs `pyfloor` of ``../shared/bench`` (or below
 ``REFLOW_SHARED``).
 Everything happens below a temporary directory with a fresh ``HOME``.
 """
@@ -143,14 +143,22 @@ def process(bench: Bench) -> Iterator[Row]:
     )
 
 
-def sandbox(bench: Bench) -> Iterator[Row]:
-    """Trivial execs in sandboxes, two in flight; the image is unpacked already."""
+def image_archive(bench: Bench) -> Path | None:
+    """The image as a file; None, and said so, when sandboxes cannot be measured here."""
     archive = bench.home / "image.tar"
     try:
         subprocess.run(["docker", "save", "-o", str(archive), IMAGE], capture_output=True, check=True)
         subprocess.run(["bwrap", "--version"], capture_output=True, check=True)
     except (OSError, subprocess.CalledProcessError) as err:
         print(f"sandbox: no bubblewrap, or no image {IMAGE}: not measured ({err})")
+        return None
+    return archive
+
+
+def sandbox(bench: Bench) -> Iterator[Row]:
+    """Trivial execs in sandboxes, two in flight; the image is unpacked already."""
+    archive = image_archive(bench)
+    if archive is None:
         return
     n = bench.n
 
@@ -164,6 +172,42 @@ def sandbox(bench: Bench) -> Iterator[Row]:
     yield Row(
         "sandbox", f"one of {n} execs in sandboxes / posix_spawn bash -c :", "ms", took * 1e3, floor * 1e3, 7
     )
+
+
+def inputs_program(files: int, execs: int) -> str:
+    """A directory of files, and execs that have it as input."""
+    head = f'exec(image := "{IMAGE}", cpu := 1, mem := 32*MiB)'
+    return (
+        f'val d = {head} (out dir) {{" cd {{{{out}}}}; for i in $(seq {files}); do echo $i > $i; done "}}\n'
+        f'func one(i int) = {head} (out file) {{" : {{{{d}}}}; echo {{{{i}}}} > {{{{out}}}} "}}\n'
+        f"val Main = [one(i) | i <- range(0, {execs})]\n"
+    )
+
+
+def inputs(bench: Bench) -> Iterator[Row]:
+    """One more exec that has 2 000 input files, beside one that has 2."""
+    archive = image_archive(bench)
+    if archive is None:
+        return
+    few, many = 1, 41
+
+    def one_more(executor: str, files: int) -> float:
+        took = []
+        for execs in (few, many):
+            work = bench.fresh()
+            bench.seconds([*bench.reflow, "images", "-load", str(archive)])
+            (work / "wf.rf").write_text(inputs_program(files, execs))
+            took.append(bench.seconds([*bench.reflow, "run", "-executor", executor, "wf.rf"], work))
+        return (took[1] - took[0]) / (many - few)
+
+    for executor in ("sandbox", "docker"):
+        ours, floor = bench.pair(
+            lambda executor=executor: one_more(executor, 2000),  # type: ignore[misc]
+            lambda executor=executor: one_more(executor, 2),  # type: ignore[misc]
+            bench.reps,
+        )
+        what = f"one more {executor} exec with 2 000 input files / with 2"
+        yield Row("inputs", what, "ms", ours * 1e3, floor * 1e3, 2)
 
 
 DOCKER_FLOOR = """
@@ -319,7 +363,8 @@ def compr(bench: Bench) -> Iterator[Row]:
 
 
 ROWS: dict[str, Callable[[Bench], Iterator[Row]]] = {
-    each.__name__: each for each in (start, immediate, process, sandbox, docker, warm, check, compr, memory)
+    each.__name__: each
+    for each in (start, immediate, process, sandbox, inputs, docker, warm, check, compr, memory)
 }
 
 

@@ -8,14 +8,20 @@ that are no UTF-8 are kept by surrogateescape.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
+from typing import Any, TypeVar
 
 from reflow.core.assertion import NO_ASSERTIONS, Assertions
 from reflow.core.digest import WIRE_HEADER, Digest
 from reflow.core.errors import Kind, ReflowError
 from reflow.core.units import format_size
+
+_T = TypeVar("_T")
+
+_LARGE = 32
+"""Files, or members, from which on a fileset remembers what was made of it."""
 
 
 def path_bytes(path: str) -> bytes:
@@ -103,16 +109,17 @@ class Fileset:
     """A mapping of path -> File, or a list of filesets. Immutable.
 
     ``members`` is None for a mapping. When a decoded fileset has both, the list wins in digests and
-    texts, as in the original.
+    texts, as in the original. A large one remembers what was made of it.
     """
 
-    __slots__ = ("files", "members")
+    __slots__ = ("_memo", "files", "members")
 
     def __init__(
         self, files: Mapping[str, File] | None = None, members: Sequence[Fileset] | None = None
     ) -> None:
         self.files: dict[str, File] = dict(files or {})
         self.members: tuple[Fileset, ...] | None = None if members is None else tuple(members)
+        self._memo: dict[str, Any] | None = None
 
     @classmethod
     def of_file(cls, file: File) -> Fileset:
@@ -132,7 +139,18 @@ class Fileset:
         """Paths of the mapping in byte order."""
         if len(self.files) < 2:
             return list(self.files)
-        return sorted(self.files, key=path_bytes)
+        return self.remembered("paths", lambda: sorted(self.files, key=path_bytes))
+
+    def remembered(self, name: str, make: Callable[[], _T]) -> _T:
+        """What ``make`` makes of this fileset: a constant, made once when the fileset is large."""
+        if len(self.files) < _LARGE and (self.members is None or len(self.members) < _LARGE):
+            return make()
+        if self._memo is None:
+            self._memo = {}
+        if name not in self._memo:
+            self._memo[name] = make()
+        made: _T = self._memo[name]
+        return made
 
     def all_files(self) -> Iterator[File]:
         """Every file, with repetitions, lists included."""
@@ -149,11 +167,16 @@ class Fileset:
 
     def count(self) -> int:
         """Number of files, with repetitions."""
-        return sum(1 for _ in self.all_files())
+        return self.remembered("count", lambda: sum(1 for _ in self.all_files()))
 
     def size(self) -> int:
         """Bytes of all files, with repetitions."""
         return sum(file.size for file in self.all_files())
+
+    @property
+    def is_resolved(self) -> bool:
+        """Whether the contents of all files are known."""
+        return self.remembered("is_resolved", lambda: all(file.id is not None for file in self.all_files()))
 
     def is_empty(self) -> bool:
         """Tell whether there is no file anywhere."""
@@ -194,6 +217,9 @@ class Fileset:
 
     def material(self) -> bytes:
         """The bytes that stand for this fileset inside digests."""
+        return self.remembered("material", self._material)
+
+    def _material(self) -> bytes:
         if self.members is not None:
             return b"".join([member.material() for member in self.members])
         if len(self.files) == 1:
@@ -206,7 +232,7 @@ class Fileset:
     @property
     def digest(self) -> Digest:
         """Digest of the material."""
-        return Digest(sha256(self.material()).digest())
+        return self.remembered("digest", lambda: Digest(sha256(self.material()).digest()))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Fileset):

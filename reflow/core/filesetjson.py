@@ -20,7 +20,11 @@ _OP = "fileset.decode"
 
 
 def fileset_to_json(fileset: Fileset) -> JsonObject:
-    """The plain form; ``{}`` for an empty fileset."""
+    """The plain form, not to be changed; ``{}`` for an empty fileset."""
+    return fileset.remembered("json", lambda: _to_json(fileset))
+
+
+def _to_json(fileset: Fileset) -> JsonObject:
     row: JsonObject = {}
     if fileset.members:
         row["List"] = [fileset_to_json(member) for member in fileset.members]

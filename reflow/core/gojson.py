@@ -22,7 +22,6 @@ ZERO_TIME = "0001-01-01T00:00:00Z"
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False)
 _EXPONENT = re.compile(r'"(?:[^"\\]|\\.)*"|(-?[0-9.]+e[+-]?[0-9]+)')
 _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
-_ESCAPED = re.compile("[<>&\u2028\u2029]")
 
 
 def dump_json(value: object) -> bytes:
@@ -30,7 +29,8 @@ def dump_json(value: object) -> bytes:
     text = _ENCODER.encode(value)
     if "e-" in text or "e+" in text:
         text = _EXPONENT.sub(lambda match: _number_text(match[1]) if match[1] else match[0], text)
-    text = _ESCAPED.sub(lambda match: _ESCAPES[match[0]], text)
+    for character, escape in _ESCAPES.items():
+        text = text.replace(character, escape)
     return text.encode("utf-8", "surrogateescape")
 
 

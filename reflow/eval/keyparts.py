@@ -100,7 +100,7 @@ class Change(NamedTuple):
 
 def content_id(value: Fileset) -> Digest:
     """The name of a fileset's contents: the digest that a constant of it has in a graph."""
-    return Digest(sha256(Val.digest_name + value.material()).digest())
+    return value.remembered("content", lambda: Digest(sha256(Val.digest_name + value.material()).digest()))
 
 
 def file_row(path: str, file: File) -> FileRow:

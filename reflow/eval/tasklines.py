@@ -172,6 +172,10 @@ def _profile(inspect: ExecInspect | None) -> Iterator[str]:
 
 def fileset_lines(fileset: Fileset, indent: str) -> Iterator[str]:
     """``PATH DIGEST SIZE`` per file in byte order, members of a list below ``list[I]:``."""
+    yield from fileset.remembered(f"lines {len(indent)}", lambda: list(_fileset_lines(fileset, indent)))
+
+
+def _fileset_lines(fileset: Fileset, indent: str) -> Iterator[str]:
     for index, member in enumerate(fileset.members or ()):
         yield f"{indent}list[{index}]:"
         yield from fileset_lines(member, indent + "  ")

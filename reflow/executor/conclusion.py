@@ -69,7 +69,7 @@ class Conclusion:
 
         ``view`` tells what the command saw, and what ``return`` was called there.
         """
-        altered = await self._altered(staged.sources)
+        altered = await self._altered(staged)
         now_s = time.time()
         tmp_bytes = tree_size(f"{directory}/tmp", SMALL_COUNT)
         if tmp_bytes < 0:
@@ -90,8 +90,14 @@ class Conclusion:
         error = failure(running.id, ending, running.log_files, self._machinery)
         return None if error is None else _with_full_disk(error, directory)
 
-    async def _altered(self, sources: Mapping[Digest, str]) -> ReflowError | None:
-        """Check each input; the error of the first that is no longer what it was."""
+    async def _altered(self, staged: Staged) -> ReflowError | None:
+        """Check each input; the error of the first that is no longer what it was.
+
+        Not the objects in trees: the command could not reach them.
+        """
+        sources = dict(staged.sources)
+        for tree in staged.trees:
+            sources.update(tree.foreign.values())
         if not sources:
             return None
         return await self._maybe(len(sources) <= SMALL_COUNT, self._check_inputs, sources)
@@ -126,10 +132,11 @@ class Conclusion:
 
     async def _install(self, found: list[output.Found], directory: str, staged: Staged) -> dict[str, File]:
         if len(found) <= SMALL_COUNT and sum(each.info.st_size for each in found) <= _SMALL_BYTES:
-            return output.install_files(found, self._repository, staged.sources, directory)
+            return output.install_files(found, self._repository, staged.all_sources(), directory)
         distinct = list({each.host: each for each in found}.values())
+        sources = staged.all_sources()
         calls = [
-            self._files(output.install_files, chunk, self._repository, staged.sources, directory)
+            self._files(output.install_files, chunk, self._repository, sources, directory)
             for chunk in _chunks(distinct)
         ]
         installed: dict[str, File] = {}

@@ -141,10 +141,11 @@ class DockerExecutor(LocalExecutor):
     def _staging(self, config: ExecConfig, directory: str) -> staging.Staging:
         with contextlib.suppress(FileExistsError):
             os.mkdir(f"{directory}/arg")
-        return staging.Staging(directory, "", self._locator, staging.Style.BIND)
+        trees = self.trees if self._has_overlay else None
+        return staging.Staging(directory, "", self._locator, staging.Style.BIND, trees=trees)
 
     def _view(self, directory: str, staged: staging.Staged) -> tuple[View, str]:
-        arg = [f"{directory}/arg"]
+        arg = [f"{directory}/arg", *staged.lowers]
         if os.path.isdir(f"{directory}/upper"):
             arg.insert(0, f"{directory}/upper")
         roots = {
@@ -218,6 +219,7 @@ class DockerExecutor(LocalExecutor):
             self._has_overlay = False
             await self._api.remove(name)
             await self._files(docker_spec.remove_overlay, spec.overlay)
+            await self._files(staged.do_without_layers, f"{directory}/arg")
             return await self._started(running, directory, staged, name)
         return container
 
@@ -249,7 +251,7 @@ class DockerExecutor(LocalExecutor):
     def _spec(self, running: LocalExec, directory: str, staged: staging.Staged, name: str) -> ContainerSpec:
         config = running.config
         binds = [Bind(f"{directory}/tmp", "/tmp"), Bind(f"{directory}/return", "/return")]
-        overlay = self._overlay(directory) if self._has_overlay and staged.sources else None
+        overlay = self._overlay(directory, staged.lowers) if self._has_overlay and staged.has_files else None
         if overlay is None:
             binds.append(Bind(f"{directory}/arg", "/arg"))
         binds += docker_spec.foreign_binds(directory, staged)
@@ -272,8 +274,8 @@ class DockerExecutor(LocalExecutor):
             swap_bytes=memory_bytes + HARD_LIMIT_SWAP_BYTES if memory_bytes else 0,
         )
 
-    def _overlay(self, directory: str) -> Overlay:
-        overlay = Overlay(f"{directory}/arg", f"{directory}/upper", f"{directory}/work")
+    def _overlay(self, directory: str, lowers: Sequence[str]) -> Overlay:
+        overlay = Overlay([f"{directory}/arg", *lowers], f"{directory}/upper", f"{directory}/work")
         os.mkdir(overlay.upper)
         os.mkdir(overlay.work)
         return overlay

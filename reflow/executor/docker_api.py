@@ -36,9 +36,9 @@ _KINDS = {
 
 
 class Overlay(NamedTuple):
-    """A directory seen through an overlay: what is written goes to ``upper``."""
+    """Directories seen through an overlay, the first on top: what is written goes to ``upper``."""
 
-    lower: str
+    lowers: Sequence[str]
     upper: str
     work: str
 
@@ -207,8 +207,9 @@ def _mounts(spec: ContainerSpec) -> list[Mount]:
         Mount(bind.target, bind.source, type="bind", read_only=bind.is_read_only) for bind in spec.binds
     ]
     if spec.overlay is not None:
-        # Writes of the command must not reach the repository, whose objects are linked below ``lower``.
-        options = f"lowerdir={spec.overlay.lower},upperdir={spec.overlay.upper},workdir={spec.overlay.work}"
+        # Writes of the command must not reach the repository, whose objects are linked below ``lowers``.
+        layers = ":".join(spec.overlay.lowers)
+        options = f"lowerdir={layers},upperdir={spec.overlay.upper},workdir={spec.overlay.work}"
         driver = DriverConfig(
             "local", {"type": "overlay", "device": "overlay", "o": f"{options},{OVERLAY_OPTIONS}"}
         )

@@ -131,6 +131,7 @@ class LocalExecutor(Survival):
                 await self._remove_unwanted()
         self._is_open = False
         await self._close()
+        await self._files(self.trees.close)
         await self._files(self.layout.close)
         if not self.keeps_results:
             self.settle()
@@ -220,6 +221,8 @@ class LocalExecutor(Survival):
                 self.recovery.record(directory, result.fileset)
             return result
         finally:
+            self.trees.give_back(running.trees)
+            running.trees = []
             await self._leave(running, directory, command, result)
 
     async def _performed(
@@ -234,7 +237,13 @@ class LocalExecutor(Survival):
         staged = await self._staged(running, directory.path, progress)
         running.state = "created"
         found = manifest.manifest_of(
-            running.id, directory.name, self.name, running.config, staged.command, staged.foreign
+            running.id,
+            directory.name,
+            self.name,
+            running.config,
+            staged.command,
+            staged.foreign,
+            staged.lowers,
         )
         manifest.write(directory.path, found, running.config)
         return staged, await self._execute(running, directory, staged)
@@ -258,6 +267,7 @@ class LocalExecutor(Survival):
                 os.mkdir(f"{directory}/return/{index}")
         is_small = self._same_device and staging.input_count(running.config) <= SMALL_COUNT
         work = self._staging(running.config, directory)
+        running.trees = work.taken
         if is_small:
             return work.perform(running.config)
         if progress is not None:

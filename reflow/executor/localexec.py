@@ -14,6 +14,7 @@ from reflow.core.errors import Kind, ReflowError
 from reflow.core.execconfig import ExecConfig, ExecInspect, ExecResult
 from reflow.executor.execdir import ExecDir, Tenant
 from reflow.executor.layout import STREAMS
+from reflow.executor.linktree import Tree
 from reflow.executor.logfile import LogFiles
 from reflow.executor.profile import Stats
 
@@ -57,6 +58,7 @@ class LocalExec:
         self.uri = uri
         self.config = config
         self.state = "initializing"
+        self.trees: list[Tree] = []
         self.kept = ""
         self.is_adopted = False
         self.pid = 0

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, NamedTuple
@@ -34,8 +34,8 @@ class Manifest(NamedTuple):
     """An exec that was about to start. ``work`` is what its directory is called.
 
     ``boot`` tells when this machine started: what was recorded before that may be more than the disk has.
-    ``foreign`` are the user's own files among its inputs (`staging.Staged`), as they were. ``created_s`` is
-    in seconds since the epoch.
+    ``foreign`` are the user's own files among its inputs, as they were, ``lowers`` the layers below its
+    ``arg`` (`staging.Staged`). ``created_s`` is in seconds since the epoch.
     """
 
     id: str
@@ -46,6 +46,7 @@ class Manifest(NamedTuple):
     resources: Mapping[str, float]
     foreign: Mapping[str, tuple[str, Signature]]
     boot: str
+    lowers: tuple[str, ...] = ()
 
     @property
     def is_of_this_boot(self) -> bool:
@@ -65,10 +66,14 @@ def manifest_of(
     config: ExecConfig,
     command: str,
     foreign: Mapping[str, str],
+    lowers: Sequence[str] = (),
 ) -> Manifest:
     """The manifest of an exec whose files are in place, and that starts now."""
     signed = {place: (path, signature(path)) for place, path in foreign.items()}
-    return Manifest(id.hex(), work, executor, command, time.time(), dict(config.resources), signed, boot_id())
+    resources = dict(config.resources)
+    return Manifest(
+        id.hex(), work, executor, command, time.time(), resources, signed, boot_id(), tuple(lowers)
+    )
 
 
 def write(directory: str, manifest: Manifest, config: ExecConfig) -> None:
@@ -90,6 +95,7 @@ def write(directory: str, manifest: Manifest, config: ExecConfig) -> None:
         "Executor": manifest.executor,
         "Boot": manifest.boot,
         "Foreign": {place: [path, *was] for place, (path, was) in manifest.foreign.items()},
+        "Lowers": list(manifest.lowers),
     }
     # In ASCII: paths may have bytes that are no text.
     data = json.dumps(row).encode("ascii")
@@ -123,6 +129,7 @@ def _manifest(row: Any) -> Manifest:
         resources={str(name): float(amount) for name, amount in row["Resources"].items()},
         foreign=foreign,
         boot=str(row["Boot"]),
+        lowers=tuple([str(path) for path in row.get("Lowers", ())]),
     )
 
 

@@ -114,6 +114,7 @@ def staged_again(found: Manifest, config: ExecConfig, directory: str, locator: I
         command=found.command,
         foreign={place: path for place, (path, _) in found.foreign.items()},
         upper=upper if os.path.isdir(upper) else "",
+        lowers=list(found.lowers),
     )
     for digest in _inputs(config):
         try:

@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -194,12 +194,15 @@ class SandboxExecutor(LocalExecutor):
         with contextlib.suppress(FileExistsError):
             os.mkdir(f"{directory}/arg")
         copies = staging.is_light(config)
-        return staging.Staging(directory, "", self._locator, staging.Style.BIND, copies_objects=copies)
+        trees = self.trees if self._has_overlay else None
+        return staging.Staging(
+            directory, "", self._locator, staging.Style.BIND, copies_objects=copies, trees=trees
+        )
 
     def _view(self, directory: str, staged: staging.Staged) -> tuple[View, str]:
         roots = {
             "/return": Layers([f"{directory}/return"]),
-            "/arg": Layers([*([staged.upper] if staged.upper else []), f"{directory}/arg"]),
+            "/arg": Layers([*([staged.upper] if staged.upper else []), f"{directory}/arg", *staged.lowers]),
             "/tmp": Layers([f"{directory}/tmp"]),
         }
         return View(roots, {f"/arg/{place}": path for place, path in staged.foreign.items()}), "/return"
@@ -285,8 +288,10 @@ class SandboxExecutor(LocalExecutor):
         unmounts: list[bytes] = []
         arg = f"{directory}/arg"
         staged.upper = ""
-        if self._has_overlay and staged.sources and not staging.is_light(running.config):
-            overlays.append(_arg_overlay(directory))
+        if not self._has_overlay and staged.lowers:
+            await self._files(staged.do_without_layers, arg)
+        if self._has_overlay and staged.has_files and not staging.is_light(running.config):
+            overlays.append(_arg_overlay(directory, staged.lowers))
             arg = os.fsdecode(overlays[0][0])
             unmounts.append(overlays[0][0])
             staged.upper = f"{directory}/upper"
@@ -366,13 +371,14 @@ def _environment(running: LocalExec, image: SandboxImage) -> dict[bytes, bytes]:
     return environment(image.env, ours.items())
 
 
-def _arg_overlay(directory: str) -> Overlay:
+def _arg_overlay(directory: str, lowers: Sequence[str]) -> Overlay:
     """An overlay that keeps what a command does to its inputs from the objects that are linked there."""
     for name in ("upper", "work", "merged"):
         path = f"{directory}/{name}"
         remove_tree(path)  # of a try with other overlays
         os.mkdir(path)
-    return os.fsencode(f"{directory}/merged"), os.fsencode(directory), [os.fsencode(f"{directory}/arg")]
+    layers = [os.fsencode(layer) for layer in (f"{directory}/arg", *lowers)]
+    return os.fsencode(f"{directory}/merged"), os.fsencode(directory), layers
 
 
 def _command_lines(monitor: int) -> list[str]:

@@ -14,6 +14,7 @@ from reflow.disk.blocking import Blocking, to_the_end
 from reflow.executor import execdir, machine, staging
 from reflow.executor.execdir import ExecDir
 from reflow.executor.layout import Layout
+from reflow.executor.linktree import Trees, remove_abandoned
 from reflow.executor.localexec import LocalExec
 from reflow.executor.logfile import LogFiles
 from reflow.executor.manifest import Manifest
@@ -37,6 +38,7 @@ class Survival(abc.ABC):
         self.logs = LogFiles(self.layout.localdir)
         self.recovery = Recovery(self.layout, self.name, repository.path)
         self._locator = locator
+        self.trees = Trees(self.layout, locator)
         self._files = Blocking("files", max(2, machine.usable_cpus()))
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_sweeping = False
@@ -102,6 +104,7 @@ class Survival(abc.ABC):
         await self._remove_leftovers(lambda directory, running: False)
         await end_survivors(await self._files(self.layout.locked), self._files)
         await self._files(self.layout.remove_spares, _LAUNCHER_END_S)
+        await self._files(remove_abandoned, self.layout.root)
         while self._tasks:
             await asyncio.wait(self._tasks)
 

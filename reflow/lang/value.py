@@ -104,11 +104,12 @@ class MapValue:
 class Dir:
     """A directory: path -> File. Iterates in byte order of the paths."""
 
-    __slots__ = ("_paths", "files")
+    __slots__ = ("_fileset", "_paths", "files")
 
     def __init__(self, files: Mapping[str, File] | None = None) -> None:
         self.files: dict[str, File] = dict(files or {})
         self._paths: list[str] | None = None
+        self._fileset: Fileset | None = None
 
     def paths(self) -> list[str]:
         """Paths in byte order."""
@@ -125,8 +126,10 @@ class Dir:
         return len(self.files)
 
     def fileset(self) -> Fileset:
-        """The same as a fileset."""
-        return Fileset(self.files)
+        """The same as a fileset: one for all who ask."""
+        if self._fileset is None:
+            self._fileset = Fileset(self.files)
+        return self._fileset
 
 
 class Function(Protocol):

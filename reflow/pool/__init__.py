@@ -61,6 +61,21 @@ class InputLocator(Protocol):
         """
         ...
 
+    def keep(self, digest: Digest) -> str:
+        """Return the path of an object; when there is only a user's file, store a copy first.
+
+        Raises NOT_EXIST, INVALID naming a user's file that is no longer what was hashed, RESOURCES_EXHAUSTED.
+        """
+        ...
+
+    @property
+    def epoch(self) -> int | None:
+        """Another number when some object was set aside: links made before may lead to it.
+
+        None: no link is to be trusted that was made for another exec.
+        """
+        ...
+
 
 class Exec(Protocol):
     """One command, running or finished."""

@@ -228,6 +228,21 @@ class FileRepository:
         finally:
             os.close(stream)
 
+    def copy_in(self, path: str) -> File:
+        """Store a copy of a file (of what a link leads to); it stays as it is. Blocks. Raises ReflowError."""
+        try:
+            stream = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as err:
+            raise translate_error(err, "repository.copy_in", path) from err
+        try:
+            if not stat.S_ISREG(os.fstat(stream).st_mode):
+                raise _refusal(path, "is no regular file")
+            return File(*self._copy(path, stream))
+        except OSError as err:
+            raise translate_error(err, "repository.copy_in", path) from err
+        finally:
+            os.close(stream)
+
     def _install(self, path: str, stream: int, keep: bool) -> File:
         before = os.fstat(stream)
         if not stat.S_ISREG(before.st_mode):

@@ -199,6 +199,24 @@ class LocalInputs:
             if _difference(file) is not None:
                 raise _changed_error(file)
 
+    def keep(self, digest: Digest) -> str:
+        """Return an object's path; of a user's file, a copy is stored first. Raises as `locate`.
+
+        INVALID names a file that is no longer what was hashed.
+        """
+        path, is_users = self.locate(digest)
+        if not is_users:
+            return path
+        if self.repository.copy_in(path).id != digest:
+            cause = "changed since it was read, though its size and times did not; run again"
+            raise ReflowError(Kind.INVALID, "file", path, cause=cause)
+        return self.repository.path(digest)
+
+    @property
+    def epoch(self) -> int | None:
+        """How many objects were set aside; see `reflow.pool.InputLocator`."""
+        return self.repository.directory.set_aside_count
+
     def check_contents(self, digest: Digest) -> None:
         """Hash what `locate` found once more, whatever its size and times say.
 

@@ -47,6 +47,7 @@ class ObjectDirectory:
         self._numbers = itertools.count()
         self._device: int | None = None
         self._verified: set[Digest] = set()
+        self.set_aside_count = 0
 
     def path(self, digest: Digest) -> str:
         """Where the object is, or would be."""
@@ -132,6 +133,7 @@ class ObjectDirectory:
         source = self.path(digest)
         target = f"{self.root}/damaged/{digest.hex()}-{self._writer_name}-{next(self._numbers)}"
         self._verified.discard(digest)
+        self.set_aside_count += 1
         try:
             os.makedirs(os.path.dirname(target), exist_ok=True)
             with contextlib.suppress(FileNotFoundError):  # somebody else was faster

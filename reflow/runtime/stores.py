@@ -82,6 +82,11 @@ class RunInputs(LocalInputs):
         if self._checks_contents:
             self.check_contents(digest)
 
+    @property
+    def epoch(self) -> int | None:
+        """None when each exec's inputs are to be hashed: then what others have linked does not count."""
+        return None if self._checks_contents else super().epoch
+
     def _adopt_met(self) -> bool:
         """Take files into account that were met, and hashed by the evaluator, since the last time."""
         fresh = [file for file in self._local_files()[self._known :] if file.is_hashed]
@@ -136,8 +141,7 @@ class Stores:
 
     async def staged(self, config: ExecConfig) -> ExecConfig:
         """The same exec with contents for references, and what it needs on this machine."""
-        inputs = [arg.fileset for arg in config.args if isinstance(arg, InputArg)]
-        if any(file.id is None for fileset in inputs for file in fileset.all_files()):
+        if not all(arg.fileset.is_resolved for arg in config.args if isinstance(arg, InputArg)):
             args = [
                 InputArg(await self.references.resolve(arg.fileset)) if isinstance(arg, InputArg) else arg
                 for arg in config.args

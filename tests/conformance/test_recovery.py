@@ -90,8 +90,9 @@ async def test_an_exec_that_ended_meanwhile_is_served(ground: Ground) -> None:
     assert ground.left() == []
 
 
-async def test_inputs_and_links_to_them_are_outputs_of_survivors_too(ground: Ground) -> None:
-    tree = {f"f{n}": await ground.object(b"%d\n" % n) for n in range(20)}
+@pytest.mark.parametrize("count", [20, 40])
+async def test_inputs_and_links_to_them_are_outputs_of_survivors_too(ground: Ground, count: int) -> None:
+    tree = {f"f{n}": await ground.object(b"%d\n" % n) for n in range(count)}
     large = await ground.users("large", b"u" * (2 << 20))
     from reflow.core.fileset import Fileset
 
@@ -103,7 +104,7 @@ async def test_inputs_and_links_to_them_are_outputs_of_survivors_too(ground: Gro
     result = await result_of(await ground.put(config))
     assert result.error is None, result.error
     files = member(result).files
-    assert len(files) == 22
+    assert len(files) == count + 2
     assert files["l"].id == large.id
     assert files["t/f7"] == tree["f7"]
 

@@ -236,6 +236,48 @@ async def test_another_file_with_the_same_contents_does(inputs: LocalInputs, pat
     inputs.check_unchanged(HELLO)
 
 
+async def test_a_users_file_that_is_kept_is_copied_once(inputs: LocalInputs, path: Path) -> None:
+    link = path.with_name("link")
+    link.symlink_to(path)
+    await inputs.hash_all([local(link)])
+    kept = Path(inputs.keep(HELLO))
+    assert (kept.read_bytes(), kept.stat().st_nlink, path.stat().st_nlink) == (b"hello", 1, 1)
+    assert path.stat().st_mode & 0o200
+    path.unlink()
+    assert inputs.keep(HELLO) == str(kept)
+
+
+async def test_what_is_no_longer_what_was_hashed_is_not_kept(inputs: LocalInputs, path: Path) -> None:
+    await inputs.hash_all([local(path)])
+    before = os.stat(path)
+    changed = inputs.repository.copy_in
+
+    def change(name: str) -> object:
+        # After its size and times were looked at.
+        path.write_bytes(b"jello")
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        return changed(name)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inputs.repository, "copy_in", change)
+        with pytest.raises(ReflowError, match=r"file .*in put: invalid: changed since it was read"):
+            inputs.keep(HELLO)
+    assert await inputs.repository.missing([HELLO]) == {HELLO}
+
+
+async def test_what_is_nowhere_is_not_kept(inputs: LocalInputs) -> None:
+    with pytest.raises(ReflowError) as caught:
+        inputs.keep(HELLO)
+    assert caught.value.kind is Kind.NOT_EXIST
+
+
+async def test_each_object_set_aside_is_another_epoch(inputs: LocalInputs) -> None:
+    await inputs.repository.put_bytes_many([b"hello"])
+    before = inputs.epoch
+    inputs.repository.directory.set_aside(HELLO)
+    assert inputs.epoch != before
+
+
 async def test_an_altered_object_is_set_aside(inputs: LocalInputs) -> None:
     await inputs.repository.put_bytes_many([b"hello"])
     path, _ = inputs.locate(HELLO)
