@@ -11,30 +11,28 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from reflow.aws.error import translating
-from reflow.aws.session import AwsSession
-from reflow.blob.datapath import Body, DataPath, FilePart, Received, Target, payer
+from reflow.blob.datapath import Body, DataPath, FilePart, Place, Received, Target, payer
 from reflow.blob.s3part import Part
 from reflow.core.errors import Kind, ReflowError
 from reflow.disk.blocking import Blocking, to_the_end
 from reflow.disk.filesystem import translate_error
 
-THREADS = 32
 _CHUNK = 1 << 20
 _METADATA = "x-amz-meta-"
 _PARAMETERS = {"content-type": "ContentType", "if-match": "IfMatch", "if-none-match": "IfNoneMatch"}
 
 
-def open_boto(session: AwsSession, region: str) -> DataPath:
-    """The calls in a region; blocks while AWS's description of S3 is read."""
-    return BotoDataPath(session.client("s3", region))
+def open_boto(place: Place) -> DataPath:
+    """A data path; blocks while AWS's description of S3 is read."""
+    return BotoDataPath(place.session.client("s3", place.region), place.blocking)
 
 
 class BotoDataPath(DataPath):
-    """Calls through one client, which stays the session's."""
+    """Calls through one client."""
 
-    def __init__(self, client: Any, threads: int = THREADS) -> None:
+    def __init__(self, client: Any, blocking: Blocking) -> None:
         self._client = client
-        self._blocking = Blocking("s3-data", threads)
+        self._blocking = blocking
         self._payer = {"RequestPayer": payer()} if payer() else {}
 
     async def head(self, target: Target) -> Received:
@@ -67,8 +65,7 @@ class BotoDataPath(DataPath):
         return await to_the_end(self._blocking(self._send, "upload_part", target, body, stop, more), stop.set)
 
     async def close(self) -> None:
-        """Let the threads end."""
-        self._blocking.close()
+        """The client is the session's, the threads are the store's."""
 
     def _call(self, op: str, target: Target, **arguments: Any) -> dict[str, Any]:
         with translating(f"s3.{op}", target.url):

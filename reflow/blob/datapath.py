@@ -13,8 +13,9 @@ from typing import NamedTuple, Protocol
 
 from reflow.aws.session import AwsSession
 from reflow.blob.s3part import Part
+from reflow.disk.blocking import Blocking
 
-__all__ = ["Body", "DataPath", "FilePart", "OpenDataPath", "Received", "Target", "payer"]
+__all__ = ["Body", "DataPath", "FilePart", "OpenDataPath", "Place", "Received", "Target", "payer"]
 
 
 class Target(NamedTuple):
@@ -53,7 +54,7 @@ class Received(NamedTuple):
 
 
 class DataPath(Protocol):
-    """One bucket's region; all methods may be called at the same time."""
+    """The calls about one bucket; all methods may be called at the same time."""
 
     async def head(self, target: Target) -> Received:
         """What is known of an object."""
@@ -87,8 +88,17 @@ class DataPath(Protocol):
         ...
 
 
-OpenDataPath = Callable[[AwsSession, str], DataPath]
-"""Session and region to the calls there. It may block: it is called in a thread."""
+class Place(NamedTuple):
+    """What a data path is for: a bucket, in its region, by threads that it shares with other calls."""
+
+    session: AwsSession
+    region: str
+    bucket: str
+    blocking: Blocking
+
+
+OpenDataPath = Callable[[Place], DataPath]
+"""Opens a data path. It may block: it is called in a thread."""
 
 
 def payer() -> str:

@@ -20,7 +20,7 @@ from reflow.aws.session import DEFAULT_REGION, AwsSession
 from reflow.blob import Bucket, Observe, Store
 from reflow.blob.asserting import snapshot_of
 from reflow.blob.boto import open_boto
-from reflow.blob.datapath import DataPath, FilePart, OpenDataPath, Received, Target
+from reflow.blob.datapath import DataPath, FilePart, OpenDataPath, Place, Received, Target
 from reflow.blob.download import Download
 from reflow.blob.etag import HASH_HEADER, Sums, again_if_damaged, promised
 from reflow.blob.gather import call_off, gather
@@ -57,7 +57,7 @@ class Cuts(NamedTuple):
 class S3Store(Store):
     """Buckets by name, each asked for in its own region. One for each process.
 
-    ``data_path`` opens what moves the bytes, once for each region.
+    ``data_path`` opens what moves the bytes of a bucket's objects.
     """
 
     def __init__(
@@ -77,10 +77,10 @@ class S3Store(Store):
             if name not in self._buckets:
                 region = await retrying(lambda: self._blocking(self._region, name), FIRST)
                 client = await self._blocking(self._session.client, "s3", region)
-                if region not in self._paths:
-                    self._paths[region] = await self._blocking(self._open_path, self._session, region)
+                place = Place(self._session, region, name, self._blocking)
+                path = self._paths[name] = await self._blocking(self._open_path, place)
                 control = Control(name, client, self._blocking)
-                self._buckets[name] = S3Bucket(control, self._paths[region], self._cuts)
+                self._buckets[name] = S3Bucket(control, path, self._cuts)
             return self._buckets[name]
 
     def _region(self, name: str) -> str:

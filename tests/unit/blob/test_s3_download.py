@@ -62,8 +62,8 @@ class Client:
 
 
 def bucket(client: Client) -> S3Bucket:
-    control = Control("b", client, Blocking("s3-control", 8))
-    return S3Bucket(control, BotoDataPath(client, 8), Cuts())
+    blocking = Blocking("s3-test", 8)
+    return S3Bucket(Control("b", client, blocking), BotoDataPath(client, blocking), Cuts())
 
 
 async def test_an_object_is_put_together(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ async def test_a_part_that_fails_leaves_no_thread_that_writes(tmp_path: Path) ->
     # Whoever opens a file now may get the number that the download had.
     others = [os.open(tmp_path / f"other{number}", os.O_CREAT | os.O_RDWR) for number in range(8)]
     assert [os.fstat(each).st_size for each in others] == [0] * 8
-    assert not any(thread.name.startswith("s3-data") and _is_busy(thread) for thread in threading.enumerate())
+    assert not any(thread.name.startswith("s3-test") and _is_busy(thread) for thread in threading.enumerate())
     for each in others:
         os.close(each)
 
