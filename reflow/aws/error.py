@@ -59,8 +59,7 @@ def translate(err: Exception, op: str, *subjects: object) -> ReflowError:
         detail = err.response.get("Error", {})
         code, message = str(detail.get("Code", "")), str(detail.get("Message", ""))
         status = err.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        kind = _KINDS.get(code) or (Kind.TEMPORARY if status >= 500 else Kind.OTHER)
-        return ReflowError(kind, op, *subjects, cause=f"{code}: {message}" if message else code)
+        return refusal(code, message, status, op, *subjects)
     if isinstance(err, failures.NoCredentialsError | failures.PartialCredentialsError):
         cause = "no AWS credentials: set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         return ReflowError(Kind.NOT_ALLOWED, op, *subjects, cause=cause)
@@ -71,6 +70,12 @@ def translate(err: Exception, op: str, *subjects: object) -> ReflowError:
     if isinstance(err, failures.BotoCoreError):
         return ReflowError(Kind.INVALID, op, *subjects, cause=str(err))
     return ReflowError(Kind.NET, op, *subjects, cause=f"{type(err).__name__}: {err}")
+
+
+def refusal(code: str, message: str, status: int, op: str, *subjects: object) -> ReflowError:
+    """The error that stands for an answer that says no; ``status`` is HTTP's."""
+    kind = _KINDS.get(code) or (Kind.TEMPORARY if status >= 500 else Kind.OTHER)
+    return ReflowError(kind, op, *subjects, cause=f"{code}: {message}" if message else code)
 
 
 def kind_of_code(code: str) -> Kind:

@@ -7,7 +7,7 @@ import pytest
 from reflow.assoc import Kind
 from reflow.assoc.dynamodb import DynamoAssoc
 from reflow.aws import dynamodb as client
-from reflow.aws.dynamohttp import Access, CallError, authorization
+from reflow.aws.dynamohttp import CallError
 from reflow.aws.session import AwsSession
 from reflow.core.digest import Digest
 from reflow.core.errors import Kind as ErrorKind
