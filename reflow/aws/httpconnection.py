@@ -1,7 +1,7 @@
-"""Kept HTTP/1.1 connections whose bodies come from files and go to them, for requests that are signed here.
+"""Kept HTTP/1.1 connections whose bodies come from files and go to them, for requests that we sign.
 
-All calls block, for as long as the timeouts say. Errors are OSErrors: TimeoutError, `CutError` for answers that
-end early or are not HTTP, and what the socket raises. `Connection.stop` may be called from another thread.
+All calls block, for as long as the timeouts say. Errors are OSErrors: TimeoutError, `CutError` for answers
+that end early or are not HTTP, and what the socket raises. `Connection.stop` is for other threads.
 """
 
 from __future__ import annotations
@@ -148,7 +148,9 @@ class Connection:
                 raise CutError("the answer's head has no end")
             data = self._receive(_MOST_HEAD)
             if not data:
-                raise CutError("the connection was closed " + ("in an answer" if self._rest else "unanswered"))
+                raise CutError(
+                    "the connection was closed " + ("in an answer" if self._rest else "unanswered")
+                )
             self.is_answered = True
             self._rest += data
 
@@ -161,7 +163,8 @@ class Connection:
     def chunks(self, answer: Answer) -> Iterator[memoryview]:
         """The body piece by piece; each is only good until the next. It may end early: compare sizes."""
         if answer.is_chunked:
-            yield from map(memoryview, self._chunked())
+            for chunk in self._chunked():
+                yield memoryview(chunk)
             self._is_received = not answer.is_last
             return
         left = answer.size if answer.size >= 0 else 1 << 62

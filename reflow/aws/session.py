@@ -48,7 +48,8 @@ class AwsSession:
     @property
     def region(self) -> str:
         """The region that is configured, or else `DEFAULT_REGION`."""
-        return self._region or self.botocore.get_config_variable("region") or DEFAULT_REGION
+        given = self._region or os.environ.get("AWS_DEFAULT_REGION")
+        return given or self.botocore.get_config_variable("region") or DEFAULT_REGION
 
     def credentials(self) -> Credentials:
         """Where credentials come from; ask it for frozen ones for every request, it refreshes them.

@@ -1,7 +1,8 @@
 """Objects' bytes through signed requests of our own, over kept connections, in threads (decision 0011).
 
-A body is sent with its MD5, so that a server refuses what was damaged on its way. Requests of which it does
-not matter whether they are made twice are repeated, once, when a kept connection turns out to be closed.
+A body is sent with a sum of it, so that a server refuses what was damaged on its way: its SHA-256 is part of
+the signature, or under TLS, where that is not needed, its MD5 is sent. Requests of which it does not matter
+whether they are made twice are repeated, once, when a kept connection turns out to be closed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from reflow.aws.error import refusal
-from reflow.aws.httpconnection import Answer, Connection, CutError, Pool
+from reflow.aws.httpconnection import Answer, Connection, CutError, Origin, Pool
+from reflow.aws.session import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
 from reflow.aws.sigv4 import (
     EMPTY_PAYLOAD,
     UNSIGNED_PAYLOAD,
@@ -26,7 +28,7 @@ from reflow.aws.sigv4 import (
     encoded,
     timestamp,
 )
-from reflow.blob.datapath import Body, DataPath, Received, Target
+from reflow.blob.datapath import Body, DataPath, Received, Target, payer
 from reflow.blob.outgoing import Outgoing, opened
 from reflow.blob.s3part import Part
 from reflow.core.errors import Kind, ReflowError
@@ -40,12 +42,17 @@ _CONDITIONS = ("if-match", "if-none-match")
 _POLL_S = 0.005
 
 
-class Place(NamedTuple):
-    """Where a bucket's requests go: the Host header, and what its paths begin with (``/`` or ``/bucket/``)."""
+class Route(NamedTuple):
+    """Where a bucket's requests go: an origin, the Host header, what paths begin with (``/``, ``/bucket/``).
 
+    ``access`` gives the credentials of a request, None for none; it may block.
+    """
+
+    origin: Origin
     host: str
     start: str
     scope: Scope
+    access: Callable[[], Access | None]
 
 
 class _Request(NamedTuple):
@@ -57,6 +64,7 @@ class _Request(NamedTuple):
     headers: dict[str, str]
     query: str = ""
     body: Body = b""
+    accepted: tuple[int, ...] = (200, 206)
 
     @property
     def is_repeatable(self) -> bool:
@@ -100,17 +108,13 @@ class _Stop:
 
 
 class DirectPath:
-    """The calls for one bucket. ``access`` gives the credentials of a request, None for none; it may block."""
+    """The calls for one bucket."""
 
-    def __init__(
-        self, place: Place, pool: Pool, blocking: Blocking, access: Callable[[], Access | None]
-    ) -> None:
-        self._place = place
-        self._pool = pool
+    def __init__(self, route: Route, blocking: Blocking) -> None:
+        self._route = route
+        self._pool = Pool(route.origin, CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
         self._blocking = blocking
-        self._access = access
-        payer = os.environ.get("AWS_REQUEST_PAYER", "")
-        self._always = {"x-amz-request-payer": payer} if payer else {}
+        self._always = {"x-amz-request-payer": payer()} if payer() else {}
 
     async def head(self, target: Target) -> Received:
         """What is known of an object."""
@@ -139,7 +143,7 @@ class DirectPath:
                 try:
                     _write(descriptor, chunk, offset)
                 except OSError as err:
-                    raise translate_error(err, "s3.get_object", self._name(target)) from err
+                    raise translate_error(err, "s3.get_object", target.url) from err
                 offset += len(chunk)
             return self._received(request, answer, size, offset - start)
 
@@ -158,7 +162,24 @@ class DirectPath:
 
     async def close(self) -> None:
         """Let go of connections."""
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """Let go of connections; from any thread."""
         self._pool.close()
+
+    def region(self, bucket: str) -> str:
+        """Where the bucket says that it is; empty when it does not say. Blocks. Raises NOT_EXIST."""
+        target = Target(bucket, "")
+        request = _Request("bucket", "HEAD", target, {}, accepted=(200, 301, 400, 403))
+
+        def receive(connection: Connection, answer: Answer) -> str:
+            found = answer.headers.get("x-amz-bucket-region", "")
+            if not found and answer.status in (301, 400):
+                raise self._refused(connection, request, answer)
+            return found
+
+        return self._translated(request, receive, _Stop(), threading.Event())
 
     # One call, in a thread.
 
@@ -174,19 +195,17 @@ class DirectPath:
                         await asyncio.sleep(_POLL_S)
             raise
 
-    def _translated(
-        self, request: _Request, receive: Receive[T], stop: _Stop, ended: threading.Event
-    ) -> T:
-        op, subject = f"s3.{request.op}", self._name(request.target)
+    def _translated(self, request: _Request, receive: Receive[T], stop: _Stop, ended: threading.Event) -> T:
+        op, subject = f"s3.{request.op}", request.target.url
         try:
             with opened(request.body) as body:
                 return self._attempt(request, body, receive, stop)
         except UnicodeEncodeError as err:
-            raise ReflowError(Kind.INVALID, op, subject, cause="the key is no text in UTF-8") from err
+            raise ReflowError(Kind.INVALID, op, subject, cause=f"cannot be sent: {err.reason}") from err
         except TimeoutError as err:
             raise ReflowError(Kind.TIMEOUT, op, subject, cause=str(err)) from err
         except OSError as err:
-            raise ReflowError(Kind.NET, op, subject, cause=err.strerror or str(err)) from err
+            raise ReflowError(Kind.NET, op, subject, cause=str(err)) from err
         finally:
             ended.set()
 
@@ -218,38 +237,39 @@ class DirectPath:
             answer = connection.answer(request.method)  # it may have refused before it had all
         else:
             answer = connection.answer(request.method)
-        if answer.status not in (200, 206):
+        if answer.status not in request.accepted:
             raise self._refused(connection, request, answer)
         return receive(connection, answer)
 
     def _head(self, request: _Request, body: Outgoing) -> bytes:
         """The head of a request, signed."""
-        path = self._place.start + encoded(request.target.key, safe="/")
+        path = self._route.start + encoded(request.target.key, safe="/")
         path = f"{path}?{request.query}" if request.query else path
-        headers = {"host": self._place.host, **self._always, **request.headers}
+        headers = {"host": self._route.host, **self._always, **request.headers}
         payload = EMPTY_PAYLOAD
         if request.method == "PUT":
             headers["content-length"] = str(body.size)
-            mode = os.environ.get("MODE", "u5")
-            if "5" in mode:
+            if self._route.origin.tls is None:
+                payload = body.sha256()
+            else:
+                payload = UNSIGNED_PAYLOAD
                 headers["content-md5"] = body.md5()
-            payload = UNSIGNED_PAYLOAD if "u" in mode else body.sha256()
-        access = self._access()
+        access = self._route.access()
         if access is not None:
             headers["x-amz-content-sha256"] = payload
             headers["x-amz-date"] = timestamp()
             if access.token:
                 headers["x-amz-security-token"] = access.token
             headers["authorization"] = authorization(
-                request.method, path, headers, payload, access, self._place.scope
+                request.method, path, headers, payload, access, self._route.scope
             )
+        if any("\r" in value or "\n" in value for value in headers.values()):
+            cause = "a header that was to be sent has more than one line"
+            raise ReflowError(Kind.INVALID, f"s3.{request.op}", request.target.url, cause=cause)
         lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
         return f"{request.method} {path} HTTP/1.1\r\n{''.join(lines)}\r\n".encode("latin-1")
 
     # Answers.
-
-    def _name(self, target: Target) -> str:
-        return f"s3://{target.bucket}/{target.key}"
 
     def _refused(self, connection: Connection, request: _Request, answer: Answer) -> ReflowError:
         """What an answer means that says no."""
@@ -258,26 +278,26 @@ class DirectPath:
             text += chunk
             if len(text) > _MOST_ERROR:
                 break
-        code, message = (_element(text, name) for name in (b"Code", b"Message"))
-        return refusal(
-            code or str(answer.status), message, answer.status, f"s3.{request.op}", self._name(request.target)
-        )
+        code, message, region = (_element(text, name) for name in (b"Code", b"Message", b"Region"))
+        region = answer.headers.get("x-amz-bucket-region", region)
+        subject = request.target.url
+        return refusal(code, message, answer.status, f"s3.{request.op}", subject, region=region)
 
     def _size(self, request: _Request, answer: Answer, part: Part | None) -> int:
         """How many bytes have to come. Raises TEMPORARY when they are not those that were asked for."""
         whole = answer.size
         if part is None:
             return whole
-        wanted = f"bytes {part.offset}-{part.offset + part.size - 1}/"
+        wanted = part.range.replace("=", " ") + "/"
         if answer.status != 206 or not answer.headers.get("content-range", "").startswith(wanted):
             cause = f"got {answer.headers.get('content-range') or 'all of it'}, want {wanted[:-1]}"
-            raise ReflowError(Kind.TEMPORARY, "s3.get_object", self._name(request.target), cause=cause)
+            raise ReflowError(Kind.TEMPORARY, "s3.get_object", request.target.url, cause=cause)
         return part.size
 
     def _received(self, request: _Request, answer: Answer, size: int, got: int) -> Received:
         if size not in (-1, got):
             cause = f"cut on its way: got {got} bytes, want {size}"
-            raise ReflowError(Kind.TEMPORARY, "s3.get_object", self._name(request.target), cause=cause)
+            raise ReflowError(Kind.TEMPORARY, "s3.get_object", request.target.url, cause=cause)
         return Received(got, answer.headers.get("etag", ""), answer.headers)
 
 
@@ -285,7 +305,7 @@ def _wanted(target: Target, part: Part | None = None) -> dict[str, str]:
     """Headers that ask for one version, and for a part of it."""
     headers = {"if-match": target.etag} if target.etag else {}
     if part is not None:
-        headers["range"] = f"bytes={part.offset}-{part.offset + part.size - 1}"
+        headers["range"] = part.range
     return headers
 
 

@@ -1,4 +1,4 @@
-"""What a request sends: bytes in memory, or of a file, which are summed first and then sent without a copy."""
+"""What a request sends: bytes in memory, or of a file: summed first, then sent without a copy."""
 
 from __future__ import annotations
 
