@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+from reflow.aws.settings import is_settings_error, settings_error
 from reflow.core.errors import Kind, ReflowError
 
 _KINDS = {
@@ -112,6 +113,8 @@ def translate(err: Exception, op: str, *subjects: object) -> ReflowError:
         return ReflowError(Kind.NET, op, *subjects, cause=str(err))
     if isinstance(err, ResponseParserError | failures.FlexibleChecksumError):
         return ReflowError(Kind.TEMPORARY, op, *subjects, cause=f"damaged on its way: {err}")
+    if is_settings_error(err):
+        return settings_error(err)
     if isinstance(err, failures.BotoCoreError):
         return ReflowError(Kind.INVALID, op, *subjects, cause=str(err))
     return ReflowError(Kind.NET, op, *subjects, cause=f"{type(err).__name__}: {err}")

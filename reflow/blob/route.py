@@ -27,6 +27,15 @@ if TYPE_CHECKING:
 
 VARIABLE = "REFLOW_S3_DATA_PATH"
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]+")
+_PLAIN_ENDPOINT = re.compile(r"http://[A-Za-z0-9.-]+(:[0-9]{1,4}|:[1-5][0-9]{4})?/?")
+_MORE = (
+    "AWS_CREDENTIAL_EXPIRATION",
+    "AWS_DEFAULT_PROFILE",
+    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
+    "AWS_PROFILE",
+    "AWS_USE_DUALSTACK_ENDPOINT",
+    "AWS_USE_FIPS_ENDPOINT",
+)
 _WITH_SESSIONS = "--x-s3"
 
 
@@ -59,11 +68,9 @@ def told_by_environment(place: Place) -> Route | None:
     endpoint = environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL") or ""
     key, secret = environ.get("AWS_ACCESS_KEY_ID"), environ.get("AWS_SECRET_ACCESS_KEY")
     token = environ.get("AWS_SESSION_TOKEN") or environ.get("AWS_SECURITY_TOKEN")
-    if not endpoint.startswith("http://") or not key or not secret or not _is_plain(place.bucket):
+    if not _PLAIN_ENDPOINT.fullmatch(endpoint) or not key or not secret or not _is_plain(place.bucket):
         return None
-    if environ.get("AWS_CREDENTIAL_EXPIRATION") or _has_configuration() or _has_proxy(endpoint):
-        return None
-    if environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
+    if any(environ.get(name) for name in _MORE) or _has_configuration() or _has_proxy(endpoint):
         return None
     access = Access(key, secret, token)
     return _route(f"{endpoint.rstrip('/')}/{place.bucket}/", place.region, None, lambda: access)
@@ -82,10 +89,8 @@ def told_by_botocore(place: Place) -> Route | None:
         url = client.generate_presigned_url("get_object", where).partition("?")[0].removesuffix("k")
     if _has_proxy(url):
         return None
-    is_anonymous = place.session.botocore.get_credentials() is None
-    access = (lambda: None) if is_anonymous else _access(place.session)
     tls = _tls(place.session) if url.startswith("https:") else None
-    return _route(url, place.region, tls, access)
+    return _route(url, place.region, tls, lambda: _access(place.session))
 
 
 def _route(url: str, region: str, tls: SSLContext | None, access: Callable[[], Access | None]) -> Route:
@@ -121,22 +126,16 @@ def _tls(session: AwsSession) -> SSLContext:
 
     from botocore.httpsession import get_cert_path
 
-    named = session.botocore.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
+    named = session.setting("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
     try:
         return ssl.create_default_context(cafile=named or get_cert_path(True))
     except OSError as err:
         raise ReflowError(Kind.INVALID, "s3", cause=f"cannot read certificates of {named}: {err}") from err
 
 
-def _access(session: AwsSession) -> Callable[[], Access]:
-    source = session.credentials()
-
-    def access() -> Access:
-        with translating("s3"):
-            frozen = source.get_frozen_credentials()
-        return Access(frozen.access_key or "", frozen.secret_key or "", frozen.token)
-
-    return access
+def _access(session: AwsSession) -> Access | None:
+    frozen = session.frozen_credentials()
+    return None if frozen is None else Access(frozen.access_key or "", frozen.secret_key or "", frozen.token)
 
 
 if TYPE_CHECKING:

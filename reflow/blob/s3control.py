@@ -22,8 +22,8 @@ _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 class Control:
     """Calls about one bucket.
 
-    ``client`` gives boto3's, made when the first call needs it. ``uploads`` are the ids of this process's that
-    are under way.
+    ``client`` gives boto3's, made when the first call needs it. ``uploads`` are the ids of this process's
+    uploads that are under way.
     """
 
     def __init__(self, name: str, client: Callable[[], Any], blocking: Blocking) -> None:
