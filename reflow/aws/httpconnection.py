@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-CHUNK = 256 << 10
+CHUNK = 1 << 20
 _MOST_HEAD = 64 << 10
 
 

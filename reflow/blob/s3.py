@@ -44,8 +44,8 @@ from reflow.core.fileset import File, Fileset
 from reflow.disk.blocking import Blocking
 from reflow.disk.filesystem import translate_error
 
-_THREADS = 32
-_PARTS_AT_ONCE = 8
+_THREADS = 48
+_PARTS_AT_ONCE = 32
 _CHUNK = 1 << 20
 
 
