@@ -24,6 +24,7 @@ from reflow.blob.datapath import DataPath, FilePart, OpenDataPath, Place, Receiv
 from reflow.blob.download import Download
 from reflow.blob.etag import HASH_HEADER, Sums, again_if_damaged, promised
 from reflow.blob.gather import call_off, gather
+from reflow.blob.key import check_key, check_prefix
 from reflow.blob.multipart import Multipart, Send
 from reflow.blob.region import region_of
 from reflow.blob.route import open_path
@@ -50,10 +51,12 @@ _CHUNK = 1 << 20
 
 
 class Cuts(NamedTuple):
-    """Where copies are cut into parts, in bytes. Only tests have others than these."""
+    """How work is cut: copies, in bytes; lists and deletions, in keys. Only tests have others than these."""
 
     copied_whole: int = COPIED_WHOLE
     copied_part: int = COPIED_PART
+    listed: int = 1000
+    deleted: int = 1000
 
 
 class S3Store(Store):
@@ -111,6 +114,7 @@ class S3Bucket(Bucket):
         return self._control.url("")
 
     def _target(self, key: str, etag: str = "") -> Target:
+        check_key(self._control.url(key), key)
         return Target(self.name, key, etag)
 
     # Looking.
@@ -145,9 +149,12 @@ class S3Bucket(Bucket):
 
     async def scan(self, prefix: str, *, has_metadata: bool = False) -> AsyncIterator[tuple[str, File]]:
         """Every key with that prefix, page by page."""
+        check_prefix(self._control.url(prefix), prefix)
         token: dict[str, Any] = {}
         while True:
-            page = await self._control.call("list_objects_v2", prefix, Prefix=prefix, **token)
+            page = await self._control.call(
+                "list_objects_v2", prefix, Prefix=prefix, MaxKeys=self._cuts.listed, **token
+            )
             found = [(row["Key"], self._listed(row)) for row in page.get("Contents", [])]
             if has_metadata:
                 found = await gather(self._with_metadata, found)
@@ -296,6 +303,7 @@ class S3Bucket(Bucket):
     ) -> None:
         """Copy within S3; see `reflow.blob.Bucket.copy_from`."""
         assert isinstance(source, S3Bucket)
+        check_key(self._control.url(key), key)
         file = await source.file(source_key)
         origin: dict[str, Any] = {
             "CopySource": {"Bucket": source.name, "Key": source_key},
@@ -324,7 +332,9 @@ class S3Bucket(Bucket):
 
     async def delete(self, keys: Collection[str]) -> None:
         """Delete objects."""
-        await self._control.delete(keys)
+        for key in keys:
+            check_key(self._control.url(key), key)
+        await self._control.delete(keys, self._cuts.deleted)
 
 
 def _metadata(content_hash: Digest | None) -> dict[str, str]:

@@ -14,7 +14,6 @@ from reflow.core.backoff import Backoff
 from reflow.core.errors import Kind, ReflowError
 from reflow.disk.blocking import Blocking, to_the_end
 
-_DELETED_AT_ONCE = 1000
 _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 """Characters that the body of a request for many deletions cannot have."""
 
@@ -52,12 +51,12 @@ class Control:
             answer: dict[str, Any] = getattr(self._client(), op)(**arguments, **self._more)
         return answer
 
-    async def delete(self, keys: Collection[str]) -> None:
+    async def delete(self, keys: Collection[str], at_once: int) -> None:
         """Delete objects; those that the server says may go later are tried again."""
         rest = [key for key in dict.fromkeys(keys) if not _NOT_XML.search(key)]
         await gather(self._delete_one, [key for key in keys if _NOT_XML.search(key)])
-        for start in range(0, len(rest), _DELETED_AT_ONCE):
-            await self._delete(rest[start : start + _DELETED_AT_ONCE])
+        for start in range(0, len(rest), at_once):
+            await self._delete(rest[start : start + at_once])
 
     async def _delete_one(self, key: str) -> None:
         await self.call("delete_object", key, Key=key)
