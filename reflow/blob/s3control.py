@@ -14,6 +14,17 @@ from reflow.core.backoff import Backoff
 from reflow.core.errors import Kind, ReflowError
 from reflow.disk.blocking import Blocking, to_the_end
 
+_ALWAYS_THERE = {
+    "complete_multipart_upload": "ETag",
+    "copy_object": "CopyObjectResult",
+    "create_multipart_upload": "UploadId",
+    "list_multipart_uploads": "IsTruncated",
+    "list_objects_v2": "IsTruncated",
+    "list_parts": "IsTruncated",
+    "upload_part_copy": "CopyPartResult",
+}
+"""What answers have that came whole: to boto3 a body that is lost altogether is an empty one."""
+
 _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 """Characters that the body of a request for many deletions cannot have."""
 
@@ -49,6 +60,9 @@ class Control:
     def _once(self, op: str, key: str, arguments: dict[str, Any]) -> dict[str, Any]:
         with translating(f"s3.{op}", self.url(key)):
             answer: dict[str, Any] = getattr(self._client(), op)(**arguments, **self._more)
+        if op in _ALWAYS_THERE and _ALWAYS_THERE[op] not in answer:
+            cause = f"an answer without {_ALWAYS_THERE[op]}: cut on its way"
+            raise ReflowError(Kind.TEMPORARY, f"s3.{op}", self.url(key), cause=cause)
         return answer
 
     async def delete(self, keys: Collection[str], at_once: int) -> None:
@@ -66,9 +80,11 @@ class Control:
 
         async def once() -> None:
             nonlocal rest
-            objects = {"Objects": [{"Key": key} for key in rest], "Quiet": True}
-            answer = await self.once("delete_objects", "", Delete=objects)
+            answer = await self.once("delete_objects", "", Delete={"Objects": [{"Key": key} for key in rest]})
             errors = [self._not_deleted(row) for row in answer.get("Errors", [])]
+            if len(errors) + len(answer.get("Deleted", [])) != len(rest):
+                cause = "an answer that does not tell of all keys: cut on its way"
+                raise ReflowError(Kind.TEMPORARY, "s3.delete_objects", self.url(""), cause=cause)
             rest = [error.key for error in errors if is_passing(error)]
             for error in sorted(errors, key=is_passing):
                 raise error
