@@ -12,7 +12,7 @@ import random
 import re
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -58,6 +58,12 @@ class Message(NamedTuple):
         """A header's value; empty when there is none."""
         return next((value for each, value in self.headers if each.lower() == name), "")
 
+    @property
+    def what(self) -> str:
+        """What a request asks: method, target without an upload's id, range."""
+        words = [*self.line.split()[:2], self.header("range")]
+        return _UPLOAD.sub("", " ".join(words)).rstrip()
+
     def without(self, *names: str) -> Message:
         """Without some headers."""
         kept = [(name, value) for name, value in self.headers if name.lower() not in names]
@@ -80,21 +86,29 @@ _NOTHING = _Reply(b"", is_last=True)
 
 
 class FaultProxy:
-    """``rates`` has the chance of each fault; ``done`` counts them, ``asked`` what is asked for."""
+    """``rates`` has the chance of each fault; ``done`` counts them, ``asked`` what is asked for.
+
+    ``plan`` says of what is asked, and how often that was, what happens: a fault, an answer, or nothing.
+    ``events`` are requests (``> PUT /b/key``) and answers (``< PUT /b/key``) in order.
+    """
 
     def __init__(self, upstream: str, seed: int) -> None:
         parts = urlsplit(upstream)
         self._upstream = (parts.hostname or "", parts.port or 80)
         self._seed = seed
         self.rates: dict[Fault, float] = {}
+        self.plan: Callable[[str, int], Fault | Message | None] = lambda what, count: None
         self.done: Counter[Fault] = Counter()
         self.asked: Counter[str] = Counter()
+        self.events: list[str] = []
 
-    def _draw(self, request: Message) -> tuple[Fault | None, random.Random]:
-        what = " ".join([*request.line.split()[:2], request.header("range")]).rstrip()
-        what = _UPLOAD.sub("", what)
+    def _draw(self, request: Message) -> tuple[Fault | Message | None, random.Random]:
+        what = request.what
+        self.events.append(f"> {what}")
         self.asked[what] += 1
         chance = random.Random(f"{self._seed} {what} {self.asked[what]}")
+        if planned := self.plan(what, self.asked[what]):
+            return planned, chance
         dice = chance.random()
         for fault, rate in self.rates.items():
             dice -= rate
@@ -107,6 +121,7 @@ class FaultProxy:
         try:
             while (request := await _read_request(reader, writer)) is not None:
                 reply = await self._reply(request)
+                self.events.append(f"< {request.what}")
                 writer.write(reply.data)
                 await writer.drain()
                 if reply.is_last:
@@ -121,6 +136,8 @@ class FaultProxy:
     async def _reply(self, request: Message) -> _Reply:
         """What the client gets."""
         fault, chance = self._draw(request)
+        if isinstance(fault, Message):
+            return _Reply(fault.encoded())
         if fault is not None:
             self.done[fault] += 1
         if fault is Fault.CUT_BEFORE:
@@ -165,12 +182,22 @@ def _fits(fault: Fault, request: Message) -> bool:
     return True
 
 
+def xml_answer(status: int, body: str, *headers: tuple[str, str], is_head: bool = False) -> Message:
+    """An answer as S3 gives it; to a HEAD it has no body."""
+    data = body.encode()
+    rows = [*headers, ("Content-Type", "application/xml"), ("Content-Length", str(len(data)))]
+    return Message(f"HTTP/1.1 {status} by-the-proxy", rows, b"" if is_head else data)
+
+
+def error_answer(status: int, code: str, *headers: tuple[str, str], is_head: bool = False) -> Message:
+    """A refusal as S3 gives it."""
+    body = f"<Error><Code>{code}</Code><Message>by the proxy</Message></Error>"
+    return xml_answer(status, body, *headers, is_head=is_head)
+
+
 def _refusal(fault: Fault, request: Message) -> _Reply:
-    status, code = _REFUSALS[fault]
-    body = f"<Error><Code>{code}</Code><Message>by the proxy</Message></Error>".encode()
-    headers = [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))]
     is_head = request.line.startswith("HEAD ")
-    return _Reply(Message(f"HTTP/1.1 {status} {code}", headers, b"" if is_head else body).encoded())
+    return _Reply(error_answer(*_REFUSALS[fault], is_head=is_head).encoded())
 
 
 def _corrupted(body: bytes, chance: random.Random) -> bytes:

@@ -15,7 +15,7 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from reflow.aws.error import is_passing
+from reflow.aws.error import RefusedError, is_passing
 from reflow.aws.retry import FIRST, retrying
 from reflow.aws.session import AwsSession
 from reflow.blob import Bucket, Observe, Store
@@ -48,6 +48,9 @@ from reflow.disk.filesystem import translate_error
 _THREADS = 48
 _PARTS_AT_ONCE = 32
 _CHUNK = 1 << 20
+_UNEXPLAINED = (400, 403)
+_EMPTY = 416
+"""HTTP's status for a range of an empty object."""
 
 
 class Cuts(NamedTuple):
@@ -130,11 +133,16 @@ class S3Bucket(Bucket):
         """Ask for an object's metadata. Refusals have no text there, so the reason is asked for by a read."""
         try:
             return await self._path.head(target)
-        except ReflowError as err:
-            if is_passing(err) or err.kind in (Kind.NOT_EXIST, Kind.PRECONDITION):
+        except RefusedError as err:
+            if err.status not in _UNEXPLAINED:
                 raise
+            refused = err
+        try:
             await self._path.read(target, Part(1, 0, 1))
-            raise
+        except RefusedError as err:
+            if err.status != _EMPTY:
+                raise
+        raise ReflowError(Kind.TEMPORARY, "s3.head_object", target.url, cause=refused.cause) from refused
 
     def _file(self, key: str, known: Received) -> File:
         when = known.headers.get("last-modified", "")
