@@ -12,11 +12,12 @@ from reflow.blob import Store
 from reflow.blob.boto import open_boto
 from reflow.blob.datapath import OpenDataPath
 from reflow.blob.memory import MemoryStore
+from reflow.blob.route import open_direct
 from reflow.blob.s3 import Cuts, S3Store
 from reflow.blob.s3part import SMALLEST_PART
 from tests import servers
 
-DATA_PATHS: dict[str, OpenDataPath] = {"boto": open_boto}
+DATA_PATHS: dict[str, OpenDataPath] = {"boto": open_boto, "direct": open_direct}
 
 CUTS = Cuts(copied_whole=SMALLEST_PART + 1, copied_part=SMALLEST_PART, listed=7, deleted=5)
 """Small, so that little data shows what happens at the cuts."""

@@ -13,8 +13,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
-from reflow.aws.dynamohttp import Access, CallError, DirectTransport
+from reflow.aws.dynamohttp import CallError, DirectTransport
 from reflow.aws.session import AwsSession
+from reflow.aws.sigv4 import Access
 from reflow.core.errors import Kind, ReflowError
 
 CONCURRENCY = 32

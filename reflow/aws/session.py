@@ -52,7 +52,8 @@ class AwsSession:
     @property
     def region(self) -> str:
         """The region that is configured, or else `DEFAULT_REGION`."""
-        return self._region or self.setting("region") or DEFAULT_REGION
+        given = self._region or os.environ.get("AWS_DEFAULT_REGION")
+        return given or self.setting("region") or DEFAULT_REGION
 
     def setting(self, name: str) -> str:
         """A setting by botocore's name, from the environment or AWS's files; empty when there is none."""

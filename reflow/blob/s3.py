@@ -12,20 +12,22 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Collection, Iterable
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from reflow.aws.error import RefusedError, is_passing, translate
+from reflow.aws.error import RefusedError, is_passing
 from reflow.aws.retry import FIRST, retrying
-from reflow.aws.session import DEFAULT_REGION, AwsSession
+from reflow.aws.session import AwsSession
 from reflow.blob import Bucket, Observe, Store
 from reflow.blob.asserting import snapshot_of
-from reflow.blob.boto import open_boto
 from reflow.blob.datapath import DataPath, FilePart, OpenDataPath, Place, Received, Target
 from reflow.blob.download import Download
 from reflow.blob.etag import HASH_HEADER, Sums, again_if_damaged, promised
 from reflow.blob.gather import call_off, gather
 from reflow.blob.key import check_key, check_prefix
 from reflow.blob.multipart import Multipart, Send
+from reflow.blob.region import region_of
+from reflow.blob.route import open_path
 from reflow.blob.s3control import Control
 from reflow.blob.s3part import (
     COPIED_PART,
@@ -43,8 +45,8 @@ from reflow.core.fileset import File, Fileset
 from reflow.disk.blocking import Blocking
 from reflow.disk.filesystem import translate_error
 
-_THREADS = 32
-_PARTS_AT_ONCE = 8
+_THREADS = 48
+_PARTS_AT_ONCE = 32
 _CHUNK = 1 << 20
 _UNEXPLAINED = (400, 403)
 _EMPTY = 416
@@ -67,7 +69,7 @@ class S3Store(Store):
     """
 
     def __init__(
-        self, session: AwsSession, data_path: OpenDataPath = open_boto, cuts: Cuts | None = None
+        self, session: AwsSession, data_path: OpenDataPath = open_path, cuts: Cuts | None = None
     ) -> None:
         self._session = session
         self._open_path = data_path
@@ -81,31 +83,13 @@ class S3Store(Store):
         """A bucket, wherever it is. Raises NOT_EXIST or NOT_ALLOWED."""
         async with self._opening:
             if name not in self._buckets:
-                region = await retrying(lambda: self._blocking(self._region, name), FIRST)
-                client = await self._blocking(self._session.client, "s3", region)
-                place = Place(self._session, region, name, self._blocking)
+                nearest = Place(self._session, self._session.region, name, self._blocking)
+                region = await retrying(lambda: self._blocking(region_of, nearest), FIRST)
+                place = nearest._replace(region=region)
                 path = self._paths[name] = await self._blocking(self._open_path, place)
-                control = Control(name, client, self._blocking)
+                control = Control(name, partial(self._session.client, "s3", region), self._blocking)
                 self._buckets[name] = S3Bucket(control, path, self._cuts)
             return self._buckets[name]
-
-    def _region(self, name: str) -> str:
-        """Where a bucket is; it need not be one that we may list."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        try:
-            answer = self._session.client("s3").head_bucket(Bucket=name)
-        except ClientError as err:
-            answer = err.response
-            status = answer["ResponseMetadata"].get("HTTPStatusCode")
-            headers = answer["ResponseMetadata"].get("HTTPHeaders", {})
-            if status not in (301, 400, 403) or ("x-amz-bucket-region" not in headers and status != 403):
-                raise translate(err, "s3.bucket", name) from err
-        except BotoCoreError as err:
-            raise translate(err, "s3.bucket", name) from err
-        headers = answer["ResponseMetadata"].get("HTTPHeaders", {})
-        region: str = headers.get("x-amz-bucket-region") or self._session.region or DEFAULT_REGION
-        return region
 
     async def close(self) -> None:
         """Let go of connections and threads."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 from reflow.aws.error import is_passing, kind_of_code, translating
@@ -30,9 +30,13 @@ _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
 
 class Control:
-    """Calls about one bucket. ``uploads`` are the ids of this process's that are under way."""
+    """Calls about one bucket.
 
-    def __init__(self, name: str, client: Any, blocking: Blocking) -> None:
+    ``client`` gives boto3's, made when the first call needs it. ``uploads`` are the ids of this process's
+    uploads that are under way.
+    """
+
+    def __init__(self, name: str, client: Callable[[], Any], blocking: Blocking) -> None:
         self.name = name
         self.uploads: set[str] = set()
         self.blocking = blocking
@@ -55,7 +59,7 @@ class Control:
 
     def _once(self, op: str, key: str, arguments: dict[str, Any]) -> dict[str, Any]:
         with translating(f"s3.{op}", self.url(key)):
-            answer: dict[str, Any] = getattr(self._client, op)(**arguments, **self._more)
+            answer: dict[str, Any] = getattr(self._client(), op)(**arguments, **self._more)
         if op in _ALWAYS_THERE and _ALWAYS_THERE[op] not in answer:
             cause = f"an answer without {_ALWAYS_THERE[op]}: cut on its way"
             raise ReflowError(Kind.TEMPORARY, f"s3.{op}", self.url(key), cause=cause)
