@@ -104,8 +104,8 @@ class Launcher(Generic[JobT]):
     def _spawned(self) -> socket.socket:
         ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
-        words = [sys.executable, "-I", "-S", "-c", _CODE.format(self.module), _PACKAGES]
-        words += [str(fd) for fd in (its.fileno(), *self._keep_fds)] + list(self._words)
+        fds = [str(fd) for fd in (its.fileno(), *self._keep_fds)]
+        words = program_words(self.module, [*fds, *self._words])
         try:
             with its:
                 self._process = subprocess.Popen(
@@ -242,6 +242,11 @@ class Launcher(Generic[JobT]):
             return "it hangs"
         lines = text.decode("utf-8", "replace").strip().splitlines()
         return lines[-1] if lines else f"status {self._process.returncode}"
+
+
+def program_words(module: str, words: Sequence[str]) -> list[str]:
+    """The command line of a small process of ours, that runs ``main`` of a module and imports little else."""
+    return [sys.executable, "-I", "-S", "-c", _CODE.format(module), _PACKAGES, *words]
 
 
 def _kill_groups(children: Sequence[Child]) -> None:
