@@ -34,7 +34,7 @@ class Child:
     """A command that was asked for. ``pid`` is known when it has run for a moment, or has ended.
 
     ``ended`` gives its wait status, and ``note`` has then what the launcher says besides. It may not be
-    cancelled: shield it.
+    cancelled: shield it. It fails when output was lost.
     """
 
     def __init__(self, number: int) -> None:
@@ -45,7 +45,10 @@ class Child:
         self.ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     async def status(self) -> int:
-        """How it ended. Raises UNAVAILABLE when the launcher is gone, OSError when it was not started."""
+        """How it ended.
+
+        Raises UNAVAILABLE when the launcher is gone, OSError when it was not started or its output was lost.
+        """
         return await asyncio.shield(self.ended)
 
 
@@ -74,7 +77,7 @@ class Launcher(Generic[JobT]):
         return self._socket is not None
 
     def launch(self, job: JobT, fds: Sequence[int]) -> Child:
-        """Ask for a command; ``fds`` are its lock, and what it writes to. Raises UNAVAILABLE, or OSError."""
+        """Ask for a command; ``fds`` are its lock. Raises UNAVAILABLE, or OSError."""
         if self._socket is None:
             self._start()
         copies = array("i")  # because they may have to wait
@@ -178,9 +181,12 @@ class Launcher(Generic[JobT]):
         if status == -1:
             return
         del self._children[number]
-        child.note = note
         if pid or not status:
-            child.ended.set_result(status)
+            child.note, _, code = note.partition(b" ")
+            if code:
+                _fail(child, OSError(int(code), f"its output: {os.strerror(int(code)).lower()}"))
+            else:
+                child.ended.set_result(status)
         else:
             _fail(child, self._error(status, note.decode("utf-8", "replace")))
 
