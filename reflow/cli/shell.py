@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from reflow.runtime.livework import LocalExecDir
 
 _DETAILS = """\
-Shell opens bash where an exec runs: in its container, or, when it runs without one, in its directory on
-this machine, with HOME, TMPDIR and tmp as its command has them. The exec is named as "reflow list -a" shows
-it (ALLOC/ID), or by its id.
+Shell opens bash where an exec runs: in its container, in its sandbox, or, when it runs without either, in its
+directory on this machine, with HOME, TMPDIR and tmp as its command has them. The exec is named as
+"reflow list -a" shows it (ALLOC/ID), or by its id.
 
 Of an exec that failed only its directory is left, without its inputs: shell opens bash there.
 
@@ -49,6 +49,8 @@ def run(app: App, arguments: Arguments) -> int:
     app.flush()
     if where.is_running and where.tenant.executor == "docker":
         return _in_container(word, where.tenant.id)
+    if where.is_running and where.tenant.executor == "sandbox":
+        return _in_sandbox(where)
     return _in_directory(app, where)
 
 
@@ -74,6 +76,12 @@ def _in_container(word: str, id: str) -> int:
         return shell.shell(container)
     finally:
         shell.close()
+
+
+def _in_sandbox(where: LocalExecDir) -> int:
+    from reflow.executor.sandboxshell import run_shell
+
+    return run_shell(where.path, where.tenant)
 
 
 def _in_directory(app: App, where: LocalExecDir) -> int:

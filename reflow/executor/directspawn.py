@@ -12,6 +12,7 @@ import threading
 from collections.abc import Sequence
 
 from reflow.executor.launcher import Job
+from reflow.executor.logstream import open_log
 from reflow.executor.spawn import Child
 
 _UMASK = 0o022
@@ -30,19 +31,22 @@ class DirectSpawner:
         self._children: set[int] = set()
 
     def launch(self, job: Job, fds: Sequence[int]) -> Child:
-        """Start a command; ``fds`` are its lock, stdout and stderr. Raises OSError."""
-        argv, environment, directory = job
-        process = subprocess.Popen(
-            argv,
-            executable=self._program,
-            stdin=subprocess.DEVNULL,
-            stdout=fds[1],
-            stderr=fds[2],
-            cwd=directory,
-            env=environment,
-            start_new_session=True,
-            umask=_UMASK,
-        )
+        """Start a command; ``fds`` are its lock. Raises OSError."""
+        argv, environment, directory, logs = job
+        with contextlib.ExitStack() as stack:
+            # To open /dev/stderr does not truncate these: it is no link there, as it is on Linux.
+            outputs = [stack.enter_context(open(open_log(path), "wb")) for path in logs]
+            process = subprocess.Popen(
+                argv,
+                executable=self._program,
+                stdin=subprocess.DEVNULL,
+                stdout=outputs[0],
+                stderr=outputs[1],
+                cwd=directory,
+                env=environment,
+                start_new_session=True,
+                umask=_UMASK,
+            )
         child = Child(process.pid)
         child.pid = process.pid
         child.started.set_result(process.pid)

@@ -16,6 +16,7 @@ import requests.exceptions
 
 from reflow.core.errors import Kind, ReflowError
 from reflow.executor.docker import ID_LABEL
+from reflow.executor.terminal import raw_terminal
 from reflow.imagestore.host import UnsupportedHostError, socket_path
 
 _CHUNK_BYTES = 1 << 16
@@ -60,7 +61,7 @@ class DockerShell:
             made = self._client.exec_create(container, ["/bin/bash"], stdin=True, tty=is_terminal)
             stream = self._client.exec_start(made["Id"], tty=is_terminal, socket=True)
             connection: socket.socket = getattr(stream, "_sock", stream)
-            with _raw_terminal(is_terminal):
+            with raw_terminal(0) if is_terminal else contextlib.nullcontext():
                 if is_terminal:
                     size = os.get_terminal_size()
                     self._client.exec_resize(made["Id"], height=size.lines, width=size.columns)
@@ -76,22 +77,6 @@ def _translated(op: str, subject: str) -> Iterator[None]:
         raise ReflowError(Kind.NOT_EXIST, op, subject, cause=str(err.explanation or err)) from err
     except (docker.errors.DockerException, requests.exceptions.RequestException) as err:
         raise ReflowError(Kind.UNAVAILABLE, op, subject, cause=str(err)) from err
-
-
-@contextlib.contextmanager
-def _raw_terminal(is_terminal: bool) -> Iterator[None]:
-    if not is_terminal:
-        yield
-        return
-    import termios
-    import tty
-
-    before = termios.tcgetattr(sys.stdin)
-    tty.setraw(sys.stdin)
-    try:
-        yield
-    finally:
-        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
 
 
 def _pump(connection: socket.socket, *, has_frames: bool) -> None:

@@ -28,7 +28,6 @@ _LOCK = "lock"
 _MAX_LOCK_BYTES = 4096
 _FEW_FILES = 64
 _SKELETON = ("arg", "return", "tmp")
-_SKELETON_FILES = ("stdout", "stderr")
 """What a recycled directory keeps, empty; ``arg/0`` as well. Making files is dear on some disks."""
 
 
@@ -115,15 +114,13 @@ class ExecDir:
         try:
             if os.stat(f"{self.path}/{_LOCK}").st_ino != os.fstat(self.lock_fd).st_ino:
                 return False
-            if not remover.contents(self.path, keep=(_LOCK, MANIFEST, *_SKELETON, *_SKELETON_FILES)):
+            if not remover.contents(self.path, keep=(_LOCK, MANIFEST, *_SKELETON)):
                 return False
             for name, inner in (("arg", ("0",)), ("arg/0", ()), ("return", ()), ("tmp", ())):
                 path = f"{self.path}/{name}"
                 if os.path.lexists(path) and not (_is_ours(path) and remover.contents(path, keep=inner)):
                     return False
-            for name in _SKELETON_FILES:
-                _drop_used(f"{self.path}/{name}")
-            _drop_used(f"{self.path}/{MANIFEST}", may_be_full=True)
+            _drop_damaged(f"{self.path}/{MANIFEST}")
         except OSError:
             return False
         return not remover.has_failed
@@ -301,14 +298,13 @@ def _open_up(directory: str) -> bool:
     return True
 
 
-def _drop_used(path: str, *, may_be_full: bool = False) -> None:
-    """Delete a file of the skeleton that is not as good as new, or of another sort."""
+def _drop_damaged(path: str) -> None:
+    """Delete what is no plain file with one name any more."""
     try:
         info = os.lstat(path)
     except FileNotFoundError:
         return
-    is_used = info.st_size > 0 and not may_be_full
-    if not stat.S_ISREG(info.st_mode) or is_used or info.st_nlink > 1:
+    if not stat.S_ISREG(info.st_mode) or info.st_nlink > 1:
         os.unlink(path)
 
 

@@ -6,11 +6,15 @@ it has to start at once, and to stay small.
 
 Requests (SEQPACKET): two numbers, which exec and what to do: 0 to start it (a marshalled job follows, or is
 the last of the descriptors when it is long), a signal to send it to the exec's process group. Exec 0 stands
-for all. Descriptors come along with a start: the lock of the exec's directory, its stdout
-and stderr. A job is (argv, environment, working directory).
+for all. The lock of the exec's directory comes along with a start. A job is (argv, environment,
+working directory, the log files of stdout and stderr).
 
 Answers: (number, pid, -1) when a command has run for a moment, (number, pid, wait status) when it has ended,
-(number, 0, errno) and a text when it could not be started.
+(number, 0, errno) and a text when it could not be started. Words may follow the second: what a launcher of
+another sort has to say, and the errno when output was lost.
+
+What commands print comes here through pipes (`logstream`), so they are not held up by a run that is busy,
+stopped or dead. Nobody reads for the first moment: most of them are over then, and all is taken over at once.
 
 The lock is held as long as the command runs, whoever asked for it, and its file tells the pid and how the
 command ended. Such a record is one small write in place: whoever is killed, it is there or it is not, and it
@@ -30,6 +34,8 @@ import signal
 import struct
 import time
 
+from reflow.executor.logstream import LogStream
+
 REQUEST = struct.Struct("=ii")
 ANSWER = struct.Struct("=iii")
 
@@ -43,7 +49,7 @@ ALL = 0
 PID_OFFSET = 64 + 1 + 10 + 1 + 10 + 1
 ENDING_OFFSET = PID_OFFSET + 10 + 1
 
-Job = tuple[list[bytes], dict[bytes, bytes], bytes]
+Job = tuple[list[bytes], dict[bytes, bytes], bytes, list[bytes]]
 
 # Python ignores some, and SIGCHLD has a handler.
 _IGNORED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGCHLD)
@@ -57,18 +63,19 @@ _UMASK = 0o022
 
 
 class Running:
-    """A command that runs: the number that its run knows it by, its lock, and when to tell its pid.
+    """A command that runs: the number that its run knows it by, its lock, its output, when to tell its pid.
 
     When it has ended, ``status`` is its wait status; what is left of its process group may take until
     ``deadline_s`` to go.
     """
 
-    __slots__ = ("deadline_s", "lock_fd", "number", "pid", "status", "told_s")
+    __slots__ = ("deadline_s", "lock_fd", "number", "pid", "status", "streams", "told_s")
 
-    def __init__(self, number: int, pid: int, lock_fd: int) -> None:
+    def __init__(self, number: int, pid: int, lock_fd: int, streams: list[LogStream]) -> None:
         self.number = number
         self.pid = pid
         self.lock_fd = lock_fd
+        self.streams = streams
         self.told_s = time.monotonic() + _ANNOUNCE_S
         self.status = -1
         self.deadline_s = 0.0
@@ -85,6 +92,7 @@ class Server:
         self._running: dict[int, Running] = {}
         self._untold: dict[int, Running] = {}
         self._lingering: dict[int, Running] = {}
+        self._streams: dict[int, LogStream] = {}
         self._poll = select.poll()
 
     def serve(self) -> None:
@@ -107,7 +115,7 @@ class Server:
                     os.read(wake_reader, 4096)
                     self._reap()
                 elif fd != socket_fd or self._socket is None:
-                    self._other(fd)
+                    self._take_output(fd)
                 elif not self._receive(self._socket):
                     self._orphaned()
 
@@ -119,17 +127,28 @@ class Server:
         for running in list(self._lingering.values()):
             if not _is_group(running.pid) or now_s >= running.deadline_s:
                 self._end(running)
-        if self._lingering:
-            return int(_LINGER_PAUSE_S * 1000)
+        timeout_ms = int(_LINGER_PAUSE_S * 1000) if self._lingering else None
         for pid, running in list(self._untold.items()):
             if now_s < running.told_s:
-                return int((running.told_s - now_s) * 1000) + 1
+                return timeout_ms or int((running.told_s - now_s) * 1000) + 1
             del self._untold[pid]
+            self._watch_output(running)
             self._answer(ANSWER.pack(running.number, pid, -1))
-        return None
+        return timeout_ms
 
-    def _other(self, fd: int) -> None:
-        """Deal with another descriptor that is polled."""
+    def _watch_output(self, running: Running) -> None:
+        for stream in running.streams:
+            self._streams[stream.reader_fd] = stream
+            self._poll.register(stream.reader_fd, select.POLLIN)
+
+    def _take_output(self, fd: int) -> None:
+        stream = self._streams.get(fd)
+        if stream is not None and stream.take() < 0:
+            self._unwatch(stream)
+
+    def _unwatch(self, stream: LogStream) -> None:
+        if self._streams.pop(stream.reader_fd, None) is not None:
+            self._poll.unregister(stream.reader_fd)
 
     def _receive(self, socket: _socket.socket) -> bool:
         fds = array.array("i")
@@ -169,23 +188,41 @@ class Server:
             )
 
     def _start(self, number: int, job: Job, fds: list[int]) -> None:
-        argv, environment, directory = job
-        lock_fd, stdout_fd, stderr_fd = fds
+        argv, environment, directory, logs = job
+        (lock_fd,) = fds
         os.chdir(directory)
         try:
-            pid = self._spawn(argv, environment, (self._null_fd, stdout_fd, stderr_fd))
+            pid, streams = self._spawn(argv, environment, logs)
         finally:
             os.chdir("/")
-        os.close(stdout_fd)
-        os.close(stderr_fd)
-        self._note_start(Running(number, pid, lock_fd))
+        self._note_start(Running(number, pid, lock_fd, streams))
 
     def _note_start(self, running: Running) -> None:
         record(running.lock_fd, PID_OFFSET, b"%d" % running.pid)
         self._running[running.pid] = self._untold[running.pid] = running
 
-    def _spawn(self, argv: list[bytes], environment: dict[bytes, bytes], fds: tuple[int, ...]) -> int:
-        """Start a process with descriptors 0, 1, … in a session of its own; its pid."""
+    def _spawn(
+        self, argv: list[bytes], environment: dict[bytes, bytes], logs: list[bytes], *others: int
+    ) -> tuple[int, list[LogStream]]:
+        """Start a process in a session of its own; its pid and its output.
+
+        ``others`` become its descriptors 3, …
+        """
+        streams: list[LogStream] = []
+        try:
+            for path in logs:
+                streams.append(LogStream(path))
+            fds = (self._null_fd, *[stream.writer_fd for stream in streams], *others)
+            pid = self._posix_spawn(argv, environment, fds)
+        except (OSError, ValueError):
+            for stream in streams:
+                stream.close()
+            raise
+        for stream in streams:
+            stream.handed_over()
+        return pid, streams
+
+    def _posix_spawn(self, argv: list[bytes], environment: dict[bytes, bytes], fds: tuple[int, ...]) -> int:
         return os.posix_spawn(
             self._program,
             argv,
@@ -221,8 +258,19 @@ class Server:
         del self._running[running.pid]
         if os.WIFEXITED(running.status):  # one that was killed has not finished
             record(running.lock_fd, ENDING_OFFSET, b"exit %d" % os.WEXITSTATUS(running.status))
+        self._let_go(running)
+
+    def _let_go(self, running: Running, word: bytes = b"") -> None:
+        """Put its output away, give its lock back and tell its run, with a word, how it ended."""
+        code = b""
+        for stream in running.streams:
+            self._unwatch(stream)
+            stream.end()
+            if stream.error is not None:
+                code = b"%d" % (stream.error.errno or errno.EIO)
         os.close(running.lock_fd)
-        self._answer(ANSWER.pack(running.number, running.pid, running.status))
+        answer = ANSWER.pack(running.number, running.pid, running.status)
+        self._answer(answer + b"%b %b" % (word, code) if word or code else answer)
 
     def _signal(self, number: int, signal_number: int) -> None:
         for running in self._running.values():

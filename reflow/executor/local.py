@@ -286,12 +286,10 @@ class LocalExecutor(Survival):
         error = None if result is None else result.error
         if error is not None:
             self.logs.end(running.id, directory.path, is_kept=True)
-            running.log_files = self.logs.final(running.id)
             running.kept = directory.path
             await self._files(directory.keep, str(error), command)
             return
         self.logs.end(running.id, directory.path, is_kept=False)
-        running.log_files = self.logs.final(running.id)
         self.layout.leave(directory)
         self._start_sweep()
 

@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ReflowError
 from reflow.core.execconfig import ExecConfig
 from reflow.core.resources import Resources
@@ -24,7 +23,7 @@ from reflow.executor import credentials, directspawn, machine, proctree, staging
 from reflow.executor.directspawn import DirectSpawner
 from reflow.executor.execdir import ExecDir, is_locked
 from reflow.executor.launcher import Job
-from reflow.executor.layout import STREAMS, os_error
+from reflow.executor.layout import os_error
 from reflow.executor.local import LocalExecutor
 from reflow.executor.localexec import LocalExec
 from reflow.executor.outcome import Ending
@@ -46,6 +45,7 @@ class ProcessExecutor(LocalExecutor):
     """Runs execs with this machine's own tools."""
 
     name = "process"
+    prints_to_final = True
 
     def __init__(
         self,
@@ -61,7 +61,6 @@ class ProcessExecutor(LocalExecutor):
         self._resources = Resources()
         self._has_run = False
         self._meter = TreeMeter(self.name, self._files, _kill)
-        self._directories: dict[Digest, str] = {}
 
     @property
     def resources(self) -> Resources:
@@ -123,7 +122,6 @@ class ProcessExecutor(LocalExecutor):
         return View(roots, {}, frozenset(staged.foreign.values())), f"{directory}/return"
 
     async def _execute(self, running: LocalExec, directory: ExecDir, staged: staging.Staged) -> Ending:
-        self._adopted(running, directory.path)
         child = self._launch(running, directory, staged.command)
         running.launched()
         child.started.add_done_callback(partial(_note_pid, running))
@@ -142,14 +140,9 @@ class ProcessExecutor(LocalExecutor):
             raise
         finally:
             self._meter.forget(running.pid)
-            self._directories.pop(running.id, None)
         code = os.waitstatus_to_exitcode(status)
         oom = running.oom
         return Ending(128 - code, oom, -code) if code < 0 else Ending(code, oom)
-
-    def _adopted(self, running: LocalExec, directory: str) -> None:
-        running.log_files = self.logs.within(directory)
-        self._directories[running.id] = directory
 
     async def _terminate(self, child: Child) -> None:
         """Ask a process group to end, then make it."""
@@ -168,17 +161,12 @@ class ProcessExecutor(LocalExecutor):
         if not is_short(command):
             write_script(f"{path}/command", command)
             words[-2:] = [os.fsencode(f"{path}/command")]
-        fds = [directory.lock_fd]
+        environment = self._environment_of(running, path)
         try:
-            for stream in STREAMS:
-                fds.append(self.logs.open(running.log_files[stream]))
-            job = (words, self._environment_of(running, path), os.fsencode(f"{path}/tmp"))
-            return self._spawner.launch(job, fds)
+            job = (words, environment, os.fsencode(f"{path}/tmp"), self.logs.fresh(running.id))
+            return self._spawner.launch(job, [directory.lock_fd])
         except OSError as err:
             raise os_error("exec", running.id, err) from err
-        finally:
-            for fd in fds[1:]:
-                os.close(fd)
 
     def _environment_of(self, running: LocalExec, directory: str) -> dict[bytes, bytes]:
         environment = dict(self._environment)
@@ -193,18 +181,13 @@ class ProcessExecutor(LocalExecutor):
         return environment
 
     def tap(self, running: LocalExec) -> None:
-        """Let the output of a process that runs be followed by others, at its final place."""
-        directory = self._directories.get(running.id)
-        if directory is not None:
-            self.logs.show(running.id, directory)
+        """What a command prints goes to its log files at once anyway."""
 
     async def command_lines(self, running: LocalExec) -> list[str]:
         """The command lines of an exec's processes."""
         return await self._files(_command_lines, running.pid)
 
     async def _sample(self, running: list[LocalExec]) -> None:
-        for each in running:
-            self.tap(each)
         await self._meter.sample(running, is_hard=self.hard_memory)
 
 

@@ -28,10 +28,9 @@ from reflow.core.resources import Resources
 from reflow.disk.blocking import to_the_end
 from reflow.executor import credentials, machine, proctree, staging
 from reflow.executor.execdir import ExecDir, remove_tree
-from reflow.executor.layout import STREAMS, os_error
+from reflow.executor.layout import os_error
 from reflow.executor.local import LocalExecutor
 from reflow.executor.localexec import LocalExec
-from reflow.executor.logpipe import LogPipe
 from reflow.executor.outcome import Ending
 from reflow.executor.sandbox_image import BASH, SandboxImage
 from reflow.executor.sandbox_launcher import STATUS_FD, Job, Overlay, Way
@@ -232,26 +231,13 @@ class SandboxExecutor(LocalExecutor):
             self._has_overlay = False
 
     async def _sandboxed(self, running: LocalExec, directory: ExecDir, setup: _Setup) -> Exit:
-        pipes: list[LogPipe] = []
         child: Child | None = None
         try:
-            for stream in STREAMS:
-                pipes.append(LogPipe(self.logs, running.log_files[stream]))
-            fds = [
-                directory.lock_fd,
-                *[pipe.writer_fd for pipe in pipes],
-                *[pipe.reader_fd for pipe in pipes],
-            ]
-            child = setup.launcher.launch(setup.job, fds)
+            child = setup.launcher.launch(setup.job, [directory.lock_fd])
             self._children[running.id] = setup.launcher, child
-            for pipe in pipes:
-                pipe.handed_over()
             running.launched()
             child.started.add_done_callback(partial(_note_pid, running))
-            done = await setup.launcher.exit(child)
-            for pipe in pipes:
-                await pipe.wait()
-            return done
+            return await setup.launcher.exit(child)
         except asyncio.CancelledError:
             if child is not None:
                 setup.launcher.signal(child, signal.SIGKILL)
@@ -262,8 +248,6 @@ class SandboxExecutor(LocalExecutor):
         finally:
             self._children.pop(running.id, None)
             self._meter.forget(running.pid)
-            for pipe in pipes:
-                pipe.close()
             self._release(setup)
 
     def _release(self, setup: _Setup) -> None:
@@ -316,7 +300,7 @@ class SandboxExecutor(LocalExecutor):
             program, root_words, user, bounds, image.working_dir, command, status_fd=STATUS_FD
         )
         argv = os.fsencode("\0".join(words)).split(b"\0")  # quicker than one by one
-        logs = tuple([os.fsencode(running.log_files[stream]) for stream in STREAMS])
+        logs = self.logs.fresh(running.id)
         return _Setup(launcher, root, (overlays, argv, _environment(running, image), unmounts, logs))
 
     def _user(self, launcher: Launcher) -> User:

@@ -11,10 +11,8 @@ the mount), marshalled, in hexadecimal digits. It says first which of them worke
 
 A job is a marshalled tuple: overlays to mount before, argv (empty: nothing is started) and environment,
 overlays to unmount at the end, and the log files of stdout and stderr. An overlay to be mounted is (mount
-point, a directory with ``upper`` and ``work``, lower layers); one to be unmounted, its mount point. The
-descriptors are the lock of the exec's directory, its stdout and stderr, and the other ends of these: the run
-reads them while it lives, and then the launcher does. `RAN` follows an answer when the command has really
-run, and it was not bubblewrap that failed.
+point, a directory with ``upper`` and ``work``, lower layers); one to be unmounted, its mount point. `RAN`
+follows an answer when the command has really run, and it was not bubblewrap that failed.
 """
 
 from __future__ import annotations
@@ -25,12 +23,12 @@ import json
 import marshal
 import os
 import resource
-import select
 import signal
 import time
 
 from reflow.executor import launcher
 from reflow.executor.launcher import ANSWER, ENDING_OFFSET, Running, Server, kill_group, record
+from reflow.executor.logstream import LogStream
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
@@ -46,7 +44,7 @@ RAN = b"ran"
 
 Way = tuple[str, bool, str]
 Overlay = tuple[bytes, bytes, list[bytes]]
-Job = tuple[list[Overlay], list[bytes], dict[bytes, bytes], list[bytes], tuple[bytes, ...]]
+Job = tuple[list[Overlay], list[bytes], dict[bytes, bytes], list[bytes], list[bytes]]
 
 _UNSEEN_KINDS = (b"nsfs", b"devpts", b"mqueue", b"hugetlbfs", b"binfmt_misc", b"rpc_pipefs")
 _UNSEEN_PLACES = (
@@ -56,7 +54,6 @@ _UNSEEN_PLACES = (
     b"/run/containerd/",
     b"/snap/",
 )
-_LOG_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 _CHUNK_BYTES = 1 << 16
 _KILL_S = 5.0
 _KILL_PAUSE_S = 0.01
@@ -146,16 +143,14 @@ def try_way(way: Way, directory: bytes) -> str:
 
 
 class Sandboxed(Running):
-    """A bubblewrap that runs: also, what it says, what it prints, and what is unmounted when it has ended."""
+    """A bubblewrap that runs: also, what it says, and what is unmounted when it has ended."""
 
-    __slots__ = ("doomed_s", "logs", "readers", "said", "status_fd", "unmounts")
+    __slots__ = ("doomed_s", "said", "status_fd", "unmounts")
 
-    def __init__(self, number: int, pid: int, lock_fd: int, status_fd: int, readers: list[int]) -> None:
-        super().__init__(number, pid, lock_fd)
+    def __init__(self, number: int, pid: int, lock_fd: int, streams: list[LogStream], status_fd: int) -> None:
+        super().__init__(number, pid, lock_fd, streams)
         self.status_fd = status_fd
-        self.readers = readers
         self.unmounts: list[bytes] = []
-        self.logs: tuple[bytes, ...] = ()
         self.said = b""
         self.doomed_s = 0.0
 
@@ -182,15 +177,6 @@ class Sandboxed(Running):
                     return True
         return False
 
-    def copy_output(self) -> None:
-        """Take over what was printed, as far as it is there, when nobody else does."""
-        for fd, path in zip(self.readers, self.logs, strict=True):
-            with contextlib.suppress(OSError):
-                while chunk := os.read(fd, _CHUNK_BYTES):
-                    log_fd = os.open(path, _LOG_FLAGS, 0o644)
-                    os.write(log_fd, chunk)
-                    os.close(log_fd)
-
 
 class SandboxServer(Server):
     """Serves one executor with sandboxes."""
@@ -202,7 +188,6 @@ class SandboxServer(Server):
             os.dup2(self._null_fd, STATUS_FD, inheritable=False)
         self._options = ""
         self._doomed: dict[int, Sandboxed] = {}
-        self._readers: dict[int, Sandboxed] = {}
 
     def choose(self, ways: list[Way], trial: bytes) -> None:
         """Take the first way to mount overlays that works, and say which."""
@@ -229,31 +214,31 @@ class SandboxServer(Server):
                 _unmount(unmounts)
                 self._answer(ANSWER.pack(number, 0, 0))
                 return
-            running = self._started(number, argv, environment, fds)
+            running = self._started(number, argv, environment, logs, fds[0])
         except (OSError, ValueError):
             _unmount(mounted)
             raise
-        running.unmounts, running.logs = unmounts, logs
+        running.unmounts = unmounts
         self._note_start(running)
-        if self._socket is None:
-            self._watch_output(running)
 
     def _started(
-        self, number: int, argv: list[bytes], environment: dict[bytes, bytes], fds: list[int]
+        self,
+        number: int,
+        argv: list[bytes],
+        environment: dict[bytes, bytes],
+        logs: list[bytes],
+        lock_fd: int,
     ) -> Sandboxed:
-        lock_fd, stdout_fd, stderr_fd, *readers = fds
         status_fd, status_writer_fd = os.pipe()
         os.set_blocking(status_fd, False)
         try:
-            pid = self._spawn(argv, environment, (self._null_fd, stdout_fd, stderr_fd, status_writer_fd))
+            pid, streams = self._spawn(argv, environment, logs, status_writer_fd)
         except (OSError, ValueError):
             os.close(status_fd)
             raise
         finally:
             os.close(status_writer_fd)
-        os.close(stdout_fd)
-        os.close(stderr_fd)
-        return Sandboxed(number, pid, lock_fd, status_fd, readers)
+        return Sandboxed(number, pid, lock_fd, streams, status_fd)
 
     def _due(self) -> int | None:
         timeout_ms = super()._due()
@@ -278,50 +263,12 @@ class SandboxServer(Server):
         self._doomed.pop(running.pid, None)
         del self._running[running.pid]
         _unmount(running.unmounts)
-        if self._socket is None:
-            running.copy_output()
         has_exited = os.WIFEXITED(running.status)
         has_run = not has_exited or any("exit-code" in row for row in running.rows())
         if has_exited and has_run:
             record(running.lock_fd, ENDING_OFFSET, b"exit %d" % os.WEXITSTATUS(running.status))
-        for fd in running.readers:
-            if self._readers.pop(fd, None) is not None:
-                self._poll.unregister(fd)
-            os.close(fd)
         os.close(running.status_fd)
-        os.close(running.lock_fd)
-        answer = ANSWER.pack(running.number, running.pid, running.status)
-        self._answer(answer + RAN if has_run else answer)
-
-    def _orphaned(self) -> None:
-        super()._orphaned()
-        for running in self._running.values():
-            if isinstance(running, Sandboxed):
-                self._watch_output(running)
-
-    def _watch_output(self, running: Sandboxed) -> None:
-        """Read from now on what a command prints: its run does not any more."""
-        for fd in running.readers:
-            if fd not in self._readers:
-                self._readers[fd] = running
-                self._poll.register(fd, select.POLLIN)
-
-    def _other(self, fd: int) -> None:
-        running = self._readers.get(fd)
-        if running is None:
-            return
-        running.copy_output()
-        self._poll.unregister(fd)
-        del self._readers[fd]
-        # Again, unless all that could write has ended.
-        if self._running.get(running.pid) is running and not _is_at_end(fd):
-            self._watch_output(running)
-
-
-def _is_at_end(fd: int) -> bool:
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    return any(events & select.POLLHUP for _, events in poll.poll(0))
+        self._let_go(running, RAN if has_run else b"")
 
 
 def _parent(pid: int) -> int:

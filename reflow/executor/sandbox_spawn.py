@@ -64,7 +64,7 @@ class Launcher(AnyLauncher[Job]):
     async def unmount(self, points: Sequence[str]) -> None:
         """Unmount overlays; fine when the launcher is gone, and they with it."""
         try:
-            await self.launch(([], [], {}, [os.fsencode(point) for point in points], ()), []).status()
+            await self.launch(([], [], {}, [os.fsencode(point) for point in points], []), []).status()
         except ReflowError:
             return
 

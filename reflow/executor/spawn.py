@@ -34,7 +34,7 @@ class Child:
     """A command that was asked for. ``pid`` is known when it has run for a moment, or has ended.
 
     ``ended`` gives its wait status, and ``note`` has then what the launcher says besides. It may not be
-    cancelled: shield it.
+    cancelled: shield it. It fails when output was lost.
     """
 
     def __init__(self, number: int) -> None:
@@ -45,7 +45,10 @@ class Child:
         self.ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     async def status(self) -> int:
-        """How it ended. Raises UNAVAILABLE when the launcher is gone, OSError when it was not started."""
+        """How it ended.
+
+        Raises UNAVAILABLE when the launcher is gone, OSError when it was not started or its output was lost.
+        """
         return await asyncio.shield(self.ended)
 
 
@@ -74,7 +77,7 @@ class Launcher(Generic[JobT]):
         return self._socket is not None
 
     def launch(self, job: JobT, fds: Sequence[int]) -> Child:
-        """Ask for a command; ``fds`` are its lock, and what it writes to. Raises UNAVAILABLE, or OSError."""
+        """Ask for a command; ``fds`` are its lock. Raises UNAVAILABLE, or OSError."""
         if self._socket is None:
             self._start()
         copies = array("i")  # because they may have to wait
@@ -104,8 +107,8 @@ class Launcher(Generic[JobT]):
     def _spawned(self) -> socket.socket:
         ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
-        words = [sys.executable, "-I", "-S", "-c", _CODE.format(self.module), _PACKAGES]
-        words += [str(fd) for fd in (its.fileno(), *self._keep_fds)] + list(self._words)
+        fds = [str(fd) for fd in (its.fileno(), *self._keep_fds)]
+        words = program_words(self.module, [*fds, *self._words])
         try:
             with its:
                 self._process = subprocess.Popen(
@@ -178,9 +181,12 @@ class Launcher(Generic[JobT]):
         if status == -1:
             return
         del self._children[number]
-        child.note = note
         if pid or not status:
-            child.ended.set_result(status)
+            child.note, _, code = note.partition(b" ")
+            if code:
+                _fail(child, OSError(int(code), f"its output: {os.strerror(int(code)).lower()}"))
+            else:
+                child.ended.set_result(status)
         else:
             _fail(child, self._error(status, note.decode("utf-8", "replace")))
 
@@ -242,6 +248,11 @@ class Launcher(Generic[JobT]):
             return "it hangs"
         lines = text.decode("utf-8", "replace").strip().splitlines()
         return lines[-1] if lines else f"status {self._process.returncode}"
+
+
+def program_words(module: str, words: Sequence[str]) -> list[str]:
+    """The command line of a small process of ours, that runs ``main`` of a module and imports little else."""
+    return [sys.executable, "-I", "-S", "-c", _CODE.format(module), _PACKAGES, *words]
 
 
 def _kill_groups(children: Sequence[Child]) -> None:

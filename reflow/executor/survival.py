@@ -60,9 +60,6 @@ class Survival(abc.ABC):
         """Those of these directories (whose locks are free) where a command runs all the same."""
         return ()
 
-    def _adopted(self, running: LocalExec, directory: str) -> None:  # noqa: B027  (most have nothing to do)
-        """Take note of an exec in a directory that a dead run has started."""
-
     async def _resume(self, running: LocalExec, directory: ExecDir, found: Manifest) -> Ending | None:
         """Await the end of a command that a dead run has started; None when it did not finish.
 
@@ -176,5 +173,4 @@ class Survival(abc.ABC):
         self.logs.hand_over(Digest.parse(found.id), running.id, is_final=self.prints_to_final)
         running.adopt(0 if tenant is None else tenant.pid, found.created_s)
         execdir.sign(directory, running.tenant(self.name))
-        self._adopted(running, directory)
         self.tap(running)

@@ -38,11 +38,12 @@ LATER = {
 }
 
 RUNS = "tests/integration/test_run_process.py"
+RECORDS = "tests/integration/test_run_process_records.py"
 ELSEWHERE = {
-    "G8": [f"{RUNS}::test_log_levels"],
-    "G11": [f"{RUNS}::test_on_a_terminal_progress_is_drawn_below_the_messages"],
-    "G12": [f"{RUNS}::test_the_process_can_be_looked_at"],
-    "G13": [f"{RUNS}::test_profiles_are_written_on_failure_too"],
+    "G8": [f"{RECORDS}::test_log_levels"],
+    "G11": [f"{RECORDS}::test_on_a_terminal_progress_is_drawn_below_the_messages"],
+    "G12": [f"{RECORDS}::test_the_process_can_be_looked_at"],
+    "G13": [f"{RECORDS}::test_profiles_are_written_on_failure_too"],
     "G14": [
         f"{RUNS}::test_a_signal_ends_the_exec_and_is_recorded",
         f"{RUNS}::test_a_second_signal_ends_everything_at_once",
@@ -51,14 +52,14 @@ ELSEWHERE = {
     "C2": ["tests/unit/lang/test_doc.py::test_parameters_come_first_then_aliases_then_values"],
     "C3": ["tests/unit/lang/test_bundle.py::test_a_bundle_runs_without_its_sources"],
     "R1": [f"{RUNS}::test_an_immediate_main_leaves_nothing_behind"],
-    "R3": [f"{RUNS}::test_the_files_of_a_run"],
+    "R3": [f"{RECORDS}::test_the_files_of_a_run"],
     "R6": [
         f"{RUNS}::test_a_second_run_computes_nothing",
-        f"{RUNS}::test_bottom_up_shows_what_came_from_the_cache",
+        f"{RECORDS}::test_bottom_up_shows_what_came_from_the_cache",
     ],
-    "R7": [f"{RUNS}::test_cache_modes"],
-    "R8": [f"{RUNS}::test_invalidated_nodes_are_computed_again"],
-    "R10": [f"{RUNS}::test_inputs_are_hashed_again_when_asked"],
+    "R7": [f"{RECORDS}::test_cache_modes"],
+    "R8": [f"{RECORDS}::test_invalidated_nodes_are_computed_again"],
+    "R10": [f"{RECORDS}::test_inputs_are_hashed_again_when_asked"],
     "R12": [
         f"{RUNS}::test_a_failed_exec_is_explained_at_the_end",
         f"{RUNS}::test_what_may_go_away_is_tried_three_times_a_minute_apart",
@@ -69,13 +70,13 @@ ELSEWHERE = {
         f"{RUNS}::test_a_signal_ends_the_exec_and_is_recorded",
     ],
     "R14": ["tests/integration/test_bad_input.py::test_programs_that_cannot_be"],
-    "R16": [f"{RUNS}::test_a_run_is_told_of_afterwards"],
-    "I2": [f"{RUNS}::test_a_run_is_told_of_afterwards"],
+    "R16": [f"{RECORDS}::test_a_run_is_told_of_afterwards"],
+    "I2": [f"{RECORDS}::test_a_run_is_told_of_afterwards"],
     "I4": [
-        f"{RUNS}::test_the_log_of_a_run_is_printed_by_level",
+        f"{RECORDS}::test_the_log_of_a_run_is_printed_by_level",
         f"{RUNS}::test_running_execs_can_be_watched",
     ],
-    "I9": [f"{RUNS}::test_objects_are_printed"],
+    "I9": [f"{RECORDS}::test_objects_are_printed"],
 }
 
 

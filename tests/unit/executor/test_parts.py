@@ -56,7 +56,6 @@ def test_a_directory_that_was_set_aside_is_used_again(layout: Layout) -> None:
     directory = skeleton(layout, "a")
     Path(directory.path, "arg/0/0").touch()
     Path(directory.path, "tmp/x").touch()
-    Path(directory.path, "stdout").touch()
     Path(directory.path, "stderr").write_text("said")
     layout.leave(directory)
     assert os.listdir(f"{layout.localdir}/execs") == []
@@ -64,8 +63,8 @@ def test_a_directory_that_was_set_aside_is_used_again(layout: Layout) -> None:
     assert layout.try_acquire(path) is directory
     assert is_locked(path)
     found = [f"{name}/{each}" for name, _, leaves in os.walk(path) for each in leaves]
-    assert sorted(found) == [f"{path}/lock", f"{path}/stdout"]
-    assert sorted(os.listdir(path)) == ["arg", "lock", "return", "stdout", "tmp"]
+    assert sorted(found) == [f"{path}/lock"]
+    assert sorted(os.listdir(path)) == ["arg", "lock", "return", "tmp"]
     directory.remove()
 
 
