@@ -9,6 +9,7 @@ be uploaded is kept here.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from functools import partial
@@ -17,10 +18,12 @@ from typing import TYPE_CHECKING
 from reflow.core.digest import Digest, DigestPrefix
 from reflow.core.errors import Kind, ReflowError, kind_of
 from reflow.core.fileset import File
+from reflow.disk.filesystem import copy_file, translate_error
 from reflow.repository import LocalFiles, Repository
 from reflow.repository.blobrepo import BlobRepository
 from reflow.repository.filerepo import FileRepository
 from reflow.repository.gather import gather_all
+from reflow.repository.objectfile import hash_file
 
 MOVED_AT_ONCE = 16
 
@@ -86,6 +89,32 @@ class LayeredRepository:
                 cause = "the object of this machine is damaged; it was set aside"
                 raise ReflowError(Kind.INTEGRITY, "repository.upload", digest, cause=cause)
             await self.shared.upload(await self.local.stat(digest), self.local.path(digest))
+
+    async def share(self, paths: Mapping[Digest, str], sizes: Mapping[Digest, int]) -> None:
+        """Upload files of a user, by their digests, as far as others do not have them.
+
+        A copy is uploaded whose contents were seen to be right. Raises INVALID for a file that has changed.
+        """
+        absent = await self.shared.missing(sizes)
+        await gather_all(
+            [self._share(File(digest, sizes[digest]), paths[digest]) for digest in sorted(absent)]
+        )
+
+    async def _share(self, file: File, path: str) -> None:
+        async with self._slots:
+            copy = f"{self.root}/tmp/share-{Digest.random().short}-{os.getpid()}"
+            try:
+                found = await asyncio.to_thread(_copy, path, copy)
+                if found != file.id:
+                    raise ReflowError(
+                        Kind.INVALID, "file", path, cause="changed since it was read; run again"
+                    )
+                await self.shared.upload(file, copy)
+            except OSError as err:
+                raise translate_error(err, "file", path) from err
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(copy)
 
     async def find(self, prefix: DigestPrefix) -> list[Digest]:
         """Objects that an abbreviated digest may stand for."""
@@ -169,6 +198,13 @@ class LayeredRepository:
             task.cancel()
         await self.shared.close()
         await self.local.close()
+
+
+def _copy(path: str, target: str) -> Digest:
+    """Copy a file; the digest of the copy. Raises OSError."""
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    copy_file(path, target)
+    return hash_file(target).digest
 
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ Trouble with the database is said once and never ends a run.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import os
 from collections.abc import Awaitable, Callable
@@ -15,11 +16,11 @@ from reflow.core.errors import ReflowError
 from reflow.core.execconfig import ExecConfig, ExecInspect
 from reflow.core.wire import exec_inspect_to_json
 from reflow.executor.layout import log_path
-from reflow.flow.digest import digest
+from reflow.flow.digest import digest, image_command_id
 from reflow.flow.node import Exec, Extern, Intern
 from reflow.pool import Exec as RunningExec
 from reflow.runtime.log import Log
-from reflow.taskdb import Run, Task, TaskDB
+from reflow.taskdb import ObjectKeeper, Run, Task, TaskDB
 
 LIFE = timedelta(minutes=2)
 DIRECT_URI = "local"
@@ -40,10 +41,22 @@ class Record:
         self._local_dir = local_dir
         self._open: dict[Digest, Task] = {}
         self._has_failed = False
+        self._bundling: asyncio.Task[None] | None = None
 
-    def begin(self, executor: str) -> None:
-        """Write the run's row."""
+    def begin(self, executor: str, bundle: Callable[[], bytes] | None = None) -> None:
+        """Write the run's row, and behind it what ``bundle`` makes, where the database has a place for it."""
         self._run = dataclasses.replace(self._run, executor=executor)
+        self._put_run(self._run)
+        if bundle is not None and isinstance(self.taskdb, ObjectKeeper):
+            self._bundling = asyncio.create_task(self._keep_bundle(self.taskdb, bundle))
+
+    async def _keep_bundle(self, keeper: ObjectKeeper, bundle: Callable[[], bytes]) -> None:
+        try:
+            (digest,) = await keeper.put_objects([await asyncio.to_thread(bundle)])
+        except ReflowError as err:
+            self._log.debug(f"the program of this run is not stored: {err}")
+            return
+        self._run = dataclasses.replace(self._run, bundle=digest)
         self._put_run(self._run)
 
     def task_started(
@@ -63,7 +76,7 @@ class Record:
             id=task_id,
             run_id=self._run.id,
             flow_id=digest(flow),
-            image_cmd_id=_image_command_id(config),
+            image_cmd_id=None if is_direct else image_command_id(config.image, config.cmd),
             ident=DIRECT_IDENT if is_direct else flow.ident or "?",
             attempt=attempt,
             resources=config.resources,
@@ -107,6 +120,8 @@ class Record:
 
     async def end(self, result: str, error: str, runlog: Digest | None, graph: Digest | None) -> None:
         """Write how the run ended, and make everything durable. The database stays open."""
+        if self._bundling is not None:
+            await self._bundling
         self._run = dataclasses.replace(
             self._run,
             end=datetime.now(UTC),
@@ -154,9 +169,3 @@ def _left(path: str) -> str:
 def _place(stored: Digest | None, path: str) -> str:
     """Where the output of a finished exec is: an object, a file, or nowhere."""
     return str(stored) if stored is not None else path
-
-
-def _image_command_id(config: ExecConfig) -> Digest | None:
-    if config.type != "exec":
-        return None
-    return Digest.of_text(config.image + config.cmd)

@@ -137,7 +137,7 @@ class Runner:
                 self._placer.check()
                 await self._cluster.choose(self._program.images)
             record.taskdb = self._stores.taskdb
-            record.begin(self._cluster.executor_name)
+            record.begin(self._cluster.executor_name, self._program.bundle)
             if self._member is None:
                 await self._hash_inputs()
             await self._phases(state_file, record)
@@ -192,7 +192,7 @@ class Runner:
             id=self.id,
             user=self._config.user,
             program=self._program.path,
-            args=[f"-{name}={text}" for name, text in self._program.params.items()],
+            args=self._program.args,
             start=datetime.now(UTC),
             keepalive=datetime.now(UTC) + LIFE,
         )
@@ -301,6 +301,7 @@ class Runner:
                 self._stores,
                 self._cluster,
                 report,
+                self._program.images,
                 None if self._trace is None else self._trace.span,
                 foresight(self._config, request, self._stores, report),
             )

@@ -15,7 +15,7 @@ from reflow.core.errors import Kind, ReflowError, kind_of
 from reflow.core.execconfig import ExecConfig, InputArg
 from reflow.core.fileset import Fileset
 from reflow.disk.database import Database
-from reflow.flow.data import LocalFile
+from reflow.flow.data import INLINE_LIMIT_BYTES, LocalFile
 from reflow.repository.filerepo import FileRepository
 from reflow.repository.hashing import HashProgress
 from reflow.repository.inputs import LocalInputs
@@ -121,7 +121,7 @@ class Stores:
         if self._references is None:
             from reflow.repository.references import References
 
-            self._references = References(open_bucket, self.repository)
+            self._references = References(open_bucket, self.repository, self.inputs)
         return self._references
 
     async def snapshot(self, url: str) -> Fileset:
@@ -133,6 +133,21 @@ class Stores:
     async def assertions(self, key: AssertionKey) -> Assertions:
         """What is true now of what was asserted. Raises ReflowError when nobody can tell."""
         return await self.references.assertions(key)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether objects are kept for others too, as far as is known now."""
+        repository = self.repository
+        return (
+            not isinstance(repository, FileRepository) and repository.may_upload and not repository.is_private
+        )
+
+    async def keep_files(self, files: Sequence[LocalFile]) -> None:
+        """Upload hashed local inputs, but for those too large for the original's. Raises ReflowError."""
+        assert not isinstance(self.repository, FileRepository)
+        small = {file.digest: file for file in files if file.size <= INLINE_LIMIT_BYTES}
+        paths = {digest: file.path for digest, file in small.items()}
+        await self.repository.share(paths, {digest: file.size for digest, file in small.items()})
 
     async def staged(self, config: ExecConfig) -> ExecConfig:
         """The same exec with contents for references, and what it needs on this machine."""

@@ -8,7 +8,7 @@ the original has a place for.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
@@ -19,6 +19,7 @@ from reflow.core.resources import NO_RESOURCES, Resources
 __all__ = [
     "Alloc",
     "Clusters",
+    "ObjectKeeper",
     "Pool",
     "Run",
     "RunQuery",
@@ -31,7 +32,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One ``reflow run``. ``args`` are the module's parameters as ``-name=value``.
+    """One ``reflow run``. ``args`` are the words after the program, ``bundle`` is an object of the database.
 
     ``bundle`` and ``labels`` are kept by shared databases only.
     """
@@ -173,6 +174,15 @@ class TaskDB(Protocol):
 
     async def close(self) -> None:
         """Flush and let go of resources."""
+        ...
+
+
+@runtime_checkable
+class ObjectKeeper(Protocol):
+    """A task database that has a place for what is large and belongs to its rows."""
+
+    async def put_objects(self, objects: Iterable[bytes]) -> list[Digest]:
+        """Store objects; their digests in order."""
         ...
 
 

@@ -15,7 +15,7 @@ from reflow.aws.dynamodb import DynamoDB, Item, Request, gather
 from reflow.aws.session import AwsSession
 from reflow.core.digest import Digest, DigestPrefix, digest_text
 from reflow.core.errors import Kind, ReflowError
-from reflow.taskdb import Alloc, Clusters, Pool, Run, RunQuery, Task, TaskDB, TaskQuery
+from reflow.taskdb import Alloc, Clusters, ObjectKeeper, Pool, Run, RunQuery, Task, TaskDB, TaskQuery
 from reflow.taskdb import dynamorow as rows
 from reflow.taskdb.dynamorow import text_of
 
@@ -113,6 +113,10 @@ class DynamoTaskDB:
             await self._write()
         except ReflowError:
             self._schedule(_RETRY_S)  # `flush` says what is wrong
+
+    async def put_objects(self, objects: Iterable[bytes]) -> list[Digest]:
+        """Store what belongs to rows: bundles of programs, logs of execs."""
+        return await self._repository.put_bytes_many(objects)
 
     async def flush(self) -> None:
         """Write everything now. Raises what keeps it from being written; the rows stay pending."""
@@ -398,3 +402,4 @@ def _matches_task(item: Item, query: TaskQuery) -> bool:
 if TYPE_CHECKING:
     _: type[TaskDB] = DynamoTaskDB
     _clusters: type[Clusters] = DynamoTaskDB
+    _keeper: type[ObjectKeeper] = DynamoTaskDB
