@@ -391,6 +391,8 @@ class Runner:
 
     async def _close_record(self, record: Record, graph: bytes) -> None:
         """Store log and graph as objects and write how the run ended."""
+        if not self._stores.is_open:
+            return  # what kept it from that has been said
         digests: list[Digest | None] = [None, None]
         if record.is_kept:
             objects = [self._log.run_log.content()] if self._log.run_log is not None else []

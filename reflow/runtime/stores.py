@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
@@ -17,6 +17,7 @@ from reflow.core.fileset import Fileset
 from reflow.disk.database import Database
 from reflow.flow.data import INLINE_LIMIT_BYTES, LocalFile
 from reflow.repository.filerepo import FileRepository
+from reflow.repository.gather import gather_all
 from reflow.repository.hashing import HashProgress
 from reflow.repository.inputs import LocalInputs
 from reflow.repository.localstate import local_state
@@ -95,7 +96,7 @@ def is_local_url(url: str) -> bool:
 
 
 class Stores:
-    """The stores of one run."""
+    """The stores of one run. ``is_open`` says whether all were found to be usable."""
 
     def __init__(
         self, config: Config, local_files: Callable[[], Sequence[LocalFile]], *, checks_contents: bool
@@ -110,6 +111,7 @@ class Stores:
             "FileRepository | LayeredRepository", repository
         )
         self._references: References | None = None
+        self.is_open = False
         self.assoc = open_assoc(config)
         self.taskdb = open_taskdb(config)
         self.state = local_state(os.path.join(home(), LOCAL_STATE))
@@ -163,6 +165,11 @@ class Stores:
             await self.repository.fetch([file for fileset in found for file in fileset.all_files()])
         return config
 
+    async def bring(self, digests: Collection[Digest]) -> None:
+        """Have objects on this machine, as far as they are anywhere. Raises INTEGRITY."""
+        if not isinstance(self.repository, FileRepository):
+            await self.repository.bring(digests)
+
     def write_nothing(self) -> None:
         """Upload nothing: it is only to be found out what a run would do."""
         if not isinstance(self.repository, FileRepository):
@@ -188,12 +195,11 @@ class Stores:
 
     async def open(self) -> None:
         """Open all now: what is damaged, newer or cannot be reached ends a run before it begins."""
+        opening = [store.open() for store in (self.assoc, self.taskdb) if store is not None]
         if not isinstance(self.repository, FileRepository):
-            await self.repository.shared.bucket()
-        if self.assoc is not None:
-            await self.assoc.open()
-        if self.taskdb is not None:
-            await self.taskdb.open()
+            opening.append(self.repository.shared.open())
+        await gather_all(opening)
+        self.is_open = True
 
     async def close(self) -> None:
         """Make everything durable."""

@@ -15,6 +15,7 @@ from reflow.aws.dynamodb import DynamoDB, Item, Request, gather
 from reflow.aws.session import AwsSession
 from reflow.core.digest import Digest, DigestPrefix, digest_text
 from reflow.core.errors import Kind, ReflowError
+from reflow.repository.gather import gather_all
 from reflow.taskdb import Alloc, Clusters, ObjectKeeper, Pool, Run, RunQuery, Task, TaskDB, TaskQuery
 from reflow.taskdb import dynamorow as rows
 from reflow.taskdb.dynamorow import text_of
@@ -36,6 +37,10 @@ class _Batch(NamedTuple):
 
 class Objects(Protocol):
     """Where inspections are kept: a repository, usually of the database's own bucket."""
+
+    async def open(self) -> None:
+        """See whether it can be reached, and read."""
+        ...
 
     async def read_many(self, digests: Collection[Digest]) -> Mapping[Digest, bytes | ReflowError]:
         """Read objects; one that cannot be read has its error instead."""
@@ -71,9 +76,9 @@ class DynamoTaskDB:
     # Writing.
 
     async def open(self) -> None:
-        """See whether it can be reached, and read."""
-        key = {"ID": {"S": "sha256:"}}
-        await self._database.call("GetItem", {"TableName": self._table, "Key": key})
+        """See whether table and objects can be reached, and read."""
+        request = {"TableName": self._table, "Key": {"ID": {"S": "sha256:"}}}
+        await gather_all([self._database.call("GetItem", request), self._repository.open()])
 
     def put_run(self, run: Run) -> None:
         """Insert or replace a run's row."""

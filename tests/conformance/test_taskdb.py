@@ -12,12 +12,12 @@ import pytest
 from reflow.aws.tables import TASKDB
 from reflow.core.digest import Digest, DigestPrefix
 from reflow.core.resources import Resources
-from reflow.repository.filerepo import FileRepository
 from reflow.taskdb import Run, RunQuery, Task, TaskDB, TaskQuery, is_alive
 from reflow.taskdb.dynamodb import DynamoTaskDB
 from reflow.taskdb.memory import MemoryTaskDB
 from reflow.taskdb.sqlite import SqliteTaskDB
 from tests import dynamotable, servers
+from tests.dictbucket import DictBucket, blob_repository
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -83,7 +83,7 @@ async def taskdb(
             _, server, transport = request.param.split("-")
             servers.use(monkeypatch, dynamodb=servers.DYNAMODB if server == "dynalite" else servers.MOTO)
             session, name = stack.enter_context(dynamotable.table(TASKDB))
-            objects = FileRepository(str(tmp_path / "objects"))
+            objects = blob_repository(DictBucket())
             taskdb = DynamoTaskDB(session, name, objects, ["user=jo"], transport=transport)
         yield taskdb
         await taskdb.close()
