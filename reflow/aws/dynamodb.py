@@ -13,8 +13,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
-from reflow.aws.dynamohttp import Access, CallError, DirectTransport
+from reflow.aws.dynamohttp import CallError, DirectTransport
 from reflow.aws.session import AwsSession
+from reflow.aws.sigv4 import Access
 from reflow.core.errors import Kind, ReflowError
 
 CONCURRENCY = 32
@@ -141,10 +142,11 @@ class DynamoDB:
         return DirectTransport(endpoint, self._session.region, self._access())
 
     def _access(self) -> Callable[[], Access]:
-        source = self._session.credentials()
+        self._session.credentials()
 
         def access() -> Access:
-            frozen = source.get_frozen_credentials()
+            frozen = self._session.frozen_credentials()
+            assert frozen is not None
             return Access(frozen.access_key or "", frozen.secret_key or "", frozen.token)
 
         return access
@@ -276,7 +278,7 @@ def direct_endpoint(session: AwsSession) -> str:
     given = environ.get("AWS_ENDPOINT_URL_DYNAMODB") or environ.get("AWS_ENDPOINT_URL")
     if given and environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() != "true":
         return given if given.rstrip("/").count("/") == 2 else ""
-    profile = session.botocore.get_scoped_config()
+    profile = session.profile()
     if any(
         name in profile
         for name in ("endpoint_url", "services", "use_fips_endpoint", "use_dualstack_endpoint", "ca_bundle")

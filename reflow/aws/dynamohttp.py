@@ -6,7 +6,6 @@ A look-up of a hundred keys took less than half of the CPU that it takes with bo
 from __future__ import annotations
 
 import hashlib
-import hmac
 import http.client
 import json
 import os
@@ -14,15 +13,15 @@ import ssl
 import zlib
 from collections import deque
 from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
+
+from reflow.aws.sigv4 import Access, Scope, authorization, timestamp
 
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 60.0
 _TARGET = "DynamoDB_20120810."
 _CONTENT_TYPE = "application/x-amz-json-1.0"
-_SERVICE = "dynamodb"
 
 
 class CallError(Exception):
@@ -35,17 +34,6 @@ class CallError(Exception):
         self.status = status
 
 
-class Access(NamedTuple):
-    """Credentials of one moment."""
-
-    key: str
-    secret: str
-    token: str | None
-
-    def __repr__(self) -> str:
-        return "Access(…)"
-
-
 class DirectTransport:
     """Calls that block, to one endpoint. May be used from threads; each has a connection of its own."""
 
@@ -53,7 +41,7 @@ class DirectTransport:
         parts = urlsplit(endpoint)
         self._is_tls = parts.scheme == "https"
         self._host = parts.netloc
-        self._region = region
+        self._scope = Scope(region, "dynamodb")
         self._access = access
         self._idle: deque[http.client.HTTPConnection] = deque()
         self._tls: ssl.SSLContext | None = None
@@ -113,28 +101,14 @@ class DirectTransport:
         headers = {
             "content-type": _CONTENT_TYPE,
             "host": self._host,
-            "x-amz-date": datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ"),
+            "x-amz-date": timestamp(),
             "x-amz-target": _TARGET + operation,
         }
         if access.token:
             headers["x-amz-security-token"] = access.token
-        headers["authorization"] = authorization(headers, body, access, self._region)
+        payload = hashlib.sha256(body).hexdigest()
+        headers["authorization"] = authorization("POST", "/", headers, payload, access, self._scope)
         return headers
-
-
-def authorization(headers: dict[str, str], body: bytes, access: Access, region: str) -> str:
-    """The signature (version 4) of a POST to ``/`` with these headers (lower case, date included)."""
-    names = ";".join(sorted(headers))
-    lines = [f"{name}:{headers[name]}" for name in sorted(headers)]
-    canonical = "\n".join(["POST", "/", "", *lines, "", names, hashlib.sha256(body).hexdigest()])
-    moment = headers["x-amz-date"]
-    scope = f"{moment[:8]}/{region}/{_SERVICE}/aws4_request"
-    text = "\n".join(["AWS4-HMAC-SHA256", moment, scope, hashlib.sha256(canonical.encode()).hexdigest()])
-    key = b"AWS4" + access.secret.encode()
-    for part in scope.split("/"):
-        key = hmac.digest(key, part.encode(), "sha256")
-    signature = hmac.digest(key, text.encode(), "sha256").hex()
-    return f"AWS4-HMAC-SHA256 Credential={access.key}/{scope}, SignedHeaders={names}, Signature={signature}"
 
 
 def _read(status: int, answer: bytes) -> dict[str, Any]:

@@ -11,10 +11,11 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any
 
+from reflow.aws.settings import usable
 from reflow.core.errors import Kind, ReflowError
 
 if TYPE_CHECKING:
-    from botocore.credentials import Credentials
+    from botocore.credentials import Credentials, ReadOnlyCredentials
     from botocore.session import Session
 
 DEFAULT_REGION = "us-west-2"
@@ -23,7 +24,10 @@ READ_TIMEOUT_S = 60.0
 
 
 class AwsSession:
-    """One per process. May be used from threads; what it makes is made once."""
+    """One per process. May be used from threads; what it makes is made once.
+
+    Settings that cannot be used are a SettingsError wherever they are met.
+    """
 
     def __init__(self, *, region: str = "", connections: int = 64) -> None:
         self._region = region
@@ -48,14 +52,25 @@ class AwsSession:
     @property
     def region(self) -> str:
         """The region that is configured, or else `DEFAULT_REGION`."""
-        return self._region or self.botocore.get_config_variable("region") or DEFAULT_REGION
+        given = self._region or os.environ.get("AWS_DEFAULT_REGION")
+        return given or self.setting("region") or DEFAULT_REGION
+
+    def setting(self, name: str) -> str:
+        """A setting by botocore's name, from the environment or AWS's files; empty when there is none."""
+        with usable():
+            return str(self.botocore.get_config_variable(name) or "")
+
+    def profile(self) -> dict[str, Any]:
+        """What AWS's file says of the profile in use."""
+        with usable():
+            return dict(self.botocore.get_scoped_config())
 
     def credentials(self) -> Credentials:
         """Where credentials come from; ask it for frozen ones for every request, it refreshes them.
 
         Raises NOT_ALLOWED when there are none.
         """
-        found = self.botocore.get_credentials()
+        found = self._credentials()
         if found is None:
             cause = (
                 "no AWS credentials: set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY,"
@@ -63,6 +78,16 @@ class AwsSession:
             )
             raise ReflowError(Kind.NOT_ALLOWED, "aws", cause=cause)
         return found
+
+    def frozen_credentials(self) -> ReadOnlyCredentials | None:
+        """Credentials for one request, fresh; None when there are none. It may block."""
+        found = self._credentials()
+        with usable():
+            return None if found is None else found.get_frozen_credentials()
+
+    def _credentials(self) -> Credentials | None:
+        with usable():
+            return self.botocore.get_credentials()
 
     def client(self, service: str, region: str = "") -> Any:
         """A boto client, made once for each service and region; its calls block. It tries each call once.
@@ -80,7 +105,7 @@ class AwsSession:
                 "request_checksum_calculation": "when_required",
                 "response_checksum_validation": "when_required",
             }
-            if self.botocore.get_credentials() is None:
+            if self._credentials() is None:
                 special["signature_version"] = UNSIGNED  # public buckets need no credentials
             if os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"):
                 special["s3"] = {"addressing_style": "path"}
@@ -94,7 +119,10 @@ class AwsSession:
                     max_pool_connections=self._connections,
                     **special,
                 )
-                self._clients[key] = self._open().create_client(service, region_name=region, config=config)
+                with usable():
+                    self._clients[key] = self._open().create_client(
+                        service, region_name=region, config=config
+                    )
             return self._clients[key]
 
     def close(self) -> None:

@@ -2,11 +2,11 @@
 
 A `Store` opens buckets by name, a `Bucket` moves whole objects. Keys are used as they are written: nothing is
 escaped or unescaped on the way. `File.source` of what a bucket tells is ``<scheme>://<bucket>/<key>``.
-Implementation: `s3`.
+Implementations: `s3`, `memory`.
 
-Errors, of all methods: NOT_EXIST for a missing bucket or key, NOT_ALLOWED, PRECONDITION when an ETag that was
-asked for is no longer the object's, INTEGRITY when bytes are not what they should be,
-and after bounded retries UNAVAILABLE or TEMPORARY.
+Errors, of all methods: NOT_EXIST for a missing bucket or key, NOT_ALLOWED, INVALID for what can be no key,
+PRECONDITION when an ETag that was asked for is no longer the object's, INTEGRITY when bytes are not what they
+should be, and after bounded retries UNAVAILABLE, TEMPORARY, TIMEOUT, NET or RESOURCES_EXHAUSTED.
 """
 
 from __future__ import annotations
@@ -43,11 +43,14 @@ class Bucket(Protocol):
         ...
 
     async def read(self, key: str, *, etag: str = "") -> bytes:
-        """Return a small object whole."""
+        """Return a small object whole, compared with its ETag or content hash where that is possible."""
         ...
 
     def get(self, key: str, *, etag: str = "") -> AsyncIterator[bytes]:
-        """Stream an object in chunks of at most 1 MiB; a cut connection goes on where it was cut."""
+        """Stream an object in chunks of at most 1 MiB; a cut connection goes on where it was cut.
+
+        INTEGRITY at the end of what was damaged, as far as that can be seen.
+        """
         ...
 
     async def download(
@@ -55,21 +58,28 @@ class Bucket(Protocol):
     ) -> Digest:
         """Write an object to a new file, in parallel ranges when it is large; its SHA-256.
 
-        ``size`` is in bytes. Whoever gives an ETag gets that version whole, or an error. Nothing is left at
-        ``path`` after an error.
+        ``size`` is in bytes, and decides only how it is fetched. Whoever gives an ETag gets that version
+        whole, or an error. INTEGRITY when the bytes are not those of the ETag, or of the content hash in the
+        metadata. Nothing is left at ``path`` after an error or cancellation; a file that was there stays.
         """
         ...
 
     async def put(
         self, key: str, data: bytes, *, content_hash: Digest | None = None, if_absent: bool = False
     ) -> None:
-        """Store a small object whole or not at all; PRECONDITION when ``if_absent`` and it exists."""
+        """Store a small object whole or not at all; PRECONDITION when ``if_absent`` and it exists.
+
+        When an answer was lost and the call was made again, an object with the same bytes counts as ours.
+        """
         ...
 
     async def upload(
         self, key: str, path: str, *, content_hash: Digest | None = None, observe: Observe | None = None
     ) -> None:
-        """Store a file, in parallel parts when it is large; an upload that fails leaves nothing behind."""
+        """Store a file, in parallel parts when it is large.
+
+        An upload that fails or is cancelled leaves nothing behind; ``path`` may be changed once it has ended.
+        """
         ...
 
     async def copy_from(
@@ -77,12 +87,13 @@ class Bucket(Protocol):
     ) -> None:
         """Copy an object of a bucket of the same kind without moving its bytes through here.
 
-        The copy has the source's content hash if that has one, else the one given.
+        Up to 256 MiB the copy has the metadata of the source, and ``content_hash`` is ignored, as in the
+        original; a larger one has the source's content hash if there is one, else the one given.
         """
         ...
 
     async def delete(self, keys: Collection[str]) -> None:
-        """Delete objects; absent ones are no error."""
+        """Delete objects; absent ones are no error. After an error some may be gone."""
         ...
 
     async def snapshot(self, prefix: str) -> Fileset:

@@ -1,16 +1,21 @@
 """The calls that move an object's bytes, as one contract for every way to make them.
 
-Each is tried once: whoever calls tries again (`reflow.aws.retry`). Keys are used as they are written. Raised
-are ReflowErrors of the kinds that `reflow.blob` names, TEMPORARY for what was cut or came damaged.
+Each is tried once: whoever calls tries again (`reflow.aws.retry`), and compares what came with its ETag. Keys
+are used as they are written. Raised are ReflowErrors of the kinds that `reflow.blob` names (`refusal` of
+`reflow.aws.error` makes them of answers), TEMPORARY for what was cut or is not as long as it should be.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+from reflow.aws.session import AwsSession
 from reflow.blob.s3part import Part
+from reflow.disk.blocking import Blocking
 
-__all__ = ["Body", "DataPath", "FilePart", "Received", "Target"]
+__all__ = ["Body", "DataPath", "FilePart", "OpenDataPath", "Place", "Received", "Target", "payer"]
 
 
 class Target(NamedTuple):
@@ -19,6 +24,11 @@ class Target(NamedTuple):
     bucket: str
     key: str
     etag: str = ""
+
+    @property
+    def url(self) -> str:
+        """``s3://bucket/key``, for errors."""
+        return f"s3://{self.bucket}/{self.key}"
 
 
 class FilePart(NamedTuple):
@@ -44,7 +54,7 @@ class Received(NamedTuple):
 
 
 class DataPath(Protocol):
-    """One bucket's region; all methods may be called at the same time."""
+    """The calls about one bucket; all methods may be called at the same time."""
 
     async def head(self, target: Target) -> Received:
         """What is known of an object."""
@@ -62,7 +72,11 @@ class DataPath(Protocol):
         ...
 
     async def put(self, target: Target, body: Body, headers: dict[str, str]) -> str:
-        """Store an object whole or not at all; its ETag. ``headers`` are sent as they are, lower case."""
+        """Store an object whole or not at all; its ETag. ``headers`` are sent as they are, lower case.
+
+        Here and in `put_part` the server is told a sum of what it must get, so that it refuses what was
+        damaged; and nothing is sent any more once the call returns or raises, also by cancellation.
+        """
         ...
 
     async def put_part(self, target: Target, upload: str, number: int, body: Body) -> str:
@@ -72,3 +86,21 @@ class DataPath(Protocol):
     async def close(self) -> None:
         """Let go of connections."""
         ...
+
+
+class Place(NamedTuple):
+    """What a data path is for: a bucket, in its region, by threads that it shares with other calls."""
+
+    session: AwsSession
+    region: str
+    bucket: str
+    blocking: Blocking
+
+
+OpenDataPath = Callable[[Place], DataPath]
+"""Opens a data path. It may block: it is called in a thread."""
+
+
+def payer() -> str:
+    """What ``x-amz-request-payer`` is to be in every request; empty: the header is not sent."""
+    return os.environ.get("AWS_REQUEST_PAYER", "")

@@ -1,25 +1,34 @@
-"""Buckets of S3, through boto3's clients in threads.
+"""Buckets of S3.
 
-Every call is tried again when it may pass (`reflow.aws.retry`). What is sent carries an MD5, so that a server
-refuses what was damaged on its way; what is received is checked by length, and by MD5 where the ETag is one.
-``AWS_REQUEST_PAYER=requester`` says that requests may be charged to us.
+Bytes go through a `DataPath`, all other calls through boto3 (`s3control`). Every call is tried again when it
+may pass (`reflow.aws.retry`). What is sent carries a sum, so that a server refuses what was damaged; what is
+received whole is compared with its ETag where that is an MD5, and with the SHA-256 in its metadata where it
+has one. ``AWS_REQUEST_PAYER=requester`` says that requests may be charged to us.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import contextlib
-import hashlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import AsyncIterator, Collection, Iterable
+from email.utils import parsedate_to_datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from reflow.aws.error import kind_of_code, translate
+from reflow.aws.error import is_passing
 from reflow.aws.retry import FIRST, retrying
-from reflow.aws.session import DEFAULT_REGION, AwsSession
+from reflow.aws.session import AwsSession
 from reflow.blob import Bucket, Observe, Store
-from reflow.blob.asserting import assertions_about
+from reflow.blob.asserting import snapshot_of
+from reflow.blob.datapath import DataPath, FilePart, OpenDataPath, Place, Received, Target
+from reflow.blob.download import Download
+from reflow.blob.etag import HASH_HEADER, Sums, again_if_damaged, promised
+from reflow.blob.gather import call_off, gather
+from reflow.blob.key import check_key, check_prefix
+from reflow.blob.multipart import Multipart, Send
+from reflow.blob.region import region_of
+from reflow.blob.route import open_path
+from reflow.blob.s3control import Control
 from reflow.blob.s3part import (
     COPIED_PART,
     COPIED_WHOLE,
@@ -31,26 +40,39 @@ from reflow.blob.s3part import (
     upload_part_size,
 )
 from reflow.core.digest import Digest
-from reflow.core.errors import Kind, ReflowError, kind_of
+from reflow.core.errors import Kind, ReflowError
 from reflow.core.fileset import File, Fileset
-from reflow.disk.blocking import Blocking, to_the_end
+from reflow.disk.blocking import Blocking
 from reflow.disk.filesystem import translate_error
 
-T = TypeVar("T")
-
-THREADS = 32
-_PARTS_AT_ONCE = 8
+_THREADS = 48
+_PARTS_AT_ONCE = 32
 _CHUNK = 1 << 20
-_HASH_KEY = "content-sha256"
-_DELETED_AT_ONCE = 1000
+
+
+class Cuts(NamedTuple):
+    """How work is cut: copies, in bytes; lists and deletions, in keys. Only tests have others than these."""
+
+    copied_whole: int = COPIED_WHOLE
+    copied_part: int = COPIED_PART
+    listed: int = 1000
+    deleted: int = 1000
 
 
 class S3Store(Store):
-    """Buckets by name, each asked for in its own region. One for each process."""
+    """Buckets by name, each asked for in its own region. One for each process.
 
-    def __init__(self, session: AwsSession) -> None:
+    ``data_path`` opens what moves the bytes of a bucket's objects.
+    """
+
+    def __init__(
+        self, session: AwsSession, data_path: OpenDataPath = open_path, cuts: Cuts | None = None
+    ) -> None:
         self._session = session
-        self._blocking = Blocking("s3", THREADS)
+        self._open_path = data_path
+        self._cuts = cuts or Cuts()
+        self._blocking = Blocking("s3", _THREADS)
+        self._paths: dict[str, DataPath] = {}
         self._buckets: dict[str, S3Bucket] = {}
         self._opening = asyncio.Lock()
 
@@ -58,32 +80,20 @@ class S3Store(Store):
         """A bucket, wherever it is. Raises NOT_EXIST or NOT_ALLOWED."""
         async with self._opening:
             if name not in self._buckets:
-                region = await retrying(lambda: self._blocking(self._region, name), FIRST)
-                client = await self._blocking(self._session.client, "s3", region)
-                self._buckets[name] = S3Bucket(name, client, self._blocking)
+                nearest = Place(self._session, self._session.region, name, self._blocking)
+                region = await retrying(lambda: self._blocking(region_of, nearest), FIRST)
+                place = nearest._replace(region=region)
+                path = self._paths[name] = await self._blocking(self._open_path, place)
+                control = Control(name, partial(self._session.client, "s3", region), self._blocking)
+                self._buckets[name] = S3Bucket(control, path, self._cuts)
             return self._buckets[name]
-
-    def _region(self, name: str) -> str:
-        """Where a bucket is; it need not be one that we may list."""
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        try:
-            answer = self._session.client("s3").head_bucket(Bucket=name)
-        except ClientError as err:
-            answer = err.response
-            status = answer["ResponseMetadata"].get("HTTPStatusCode")
-            headers = answer["ResponseMetadata"].get("HTTPHeaders", {})
-            if status not in (301, 400, 403) or ("x-amz-bucket-region" not in headers and status != 403):
-                raise translate(err, "s3.bucket", name) from err
-        except BotoCoreError as err:
-            raise translate(err, "s3.bucket", name) from err
-        headers = answer["ResponseMetadata"].get("HTTPHeaders", {})
-        region: str = headers.get("x-amz-bucket-region") or self._session.region or DEFAULT_REGION
-        return region
 
     async def close(self) -> None:
         """Let go of connections and threads."""
         self._buckets.clear()
+        for path in self._paths.values():
+            await path.close()
+        self._paths.clear()
         self._blocking.close()
         self._session.close()
 
@@ -91,217 +101,142 @@ class S3Store(Store):
 class S3Bucket(Bucket):
     """One bucket."""
 
-    def __init__(self, name: str, client: Any, blocking: Blocking) -> None:
-        self.name = name
-        self._client = client
-        self._blocking = blocking
+    def __init__(self, control: Control, path: DataPath, cuts: Cuts) -> None:
+        self.name = control.name
+        self._control = control
+        self._path = path
+        self._cuts = cuts
         self._parts = asyncio.Semaphore(_PARTS_AT_ONCE)
-        payer = os.environ.get("AWS_REQUEST_PAYER", "")
-        self._payer = {"RequestPayer": payer} if payer else {}
 
     @property
     def location(self) -> str:
         """``s3://name/``."""
-        return f"s3://{self.name}/"
+        return self._control.url("")
 
-    async def _call(self, op: str, key: str, **arguments: Any) -> dict[str, Any]:
-        """Make a call of the client, by its name, until it succeeds or will not."""
-        return await retrying(lambda: self._blocking(self._once, op, key, **arguments))
-
-    def _once(self, op: str, key: str, **arguments: Any) -> dict[str, Any]:
-        answer: dict[str, Any] = self._guarded(op, key, lambda: getattr(self._client, op)(**arguments))
-        return answer
-
-    def _guarded(self, op: str, key: str, call: Callable[[], T]) -> T:
-        """Do something with the client, in a thread; what it raises is translated."""
-        from botocore.exceptions import BotoCoreError, ClientError
-        from urllib3.exceptions import HTTPError
-
-        try:
-            return call()
-        except (BotoCoreError, ClientError, HTTPError) as err:
-            raise translate(err, f"s3.{op}", self.location + key) from err
+    def _target(self, key: str, etag: str = "") -> Target:
+        check_key(self._control.url(key), key)
+        return Target(self.name, key, etag)
 
     # Looking.
 
     async def file(self, key: str) -> File:
         """What is known of an object."""
-        answer = await self._call("head_object", key, Bucket=self.name, Key=key, **self._payer)
-        return self._file(key, answer["ContentLength"], answer, answer.get("Metadata", {}))
+        return self._file(key, await self._head(self._target(key)))
 
-    def _file(self, key: str, size: int, answer: dict[str, Any], metadata: dict[str, str]) -> File:
+    async def _head(self, target: Target) -> Received:
+        return await retrying(lambda: self._head_once(target))
+
+    async def _head_once(self, target: Target) -> Received:
+        """Ask for an object's metadata. Refusals have no text there, so the reason is asked for by a read."""
+        try:
+            return await self._path.head(target)
+        except ReflowError as err:
+            if is_passing(err) or err.kind in (Kind.NOT_EXIST, Kind.PRECONDITION):
+                raise
+            await self._path.read(target, Part(1, 0, 1))
+            raise
+
+    def _file(self, key: str, known: Received) -> File:
+        when = known.headers.get("last-modified", "")
         return File(
             None,
-            size,
-            self.location + key,
-            answer.get("ETag", ""),
-            answer.get("LastModified"),
-            _promised(metadata.get(_HASH_KEY, "")),
+            known.size,
+            self._control.url(key),
+            known.etag,
+            parsedate_to_datetime(when) if when else None,
+            promised(known.headers),
         )
 
     async def scan(self, prefix: str, *, has_metadata: bool = False) -> AsyncIterator[tuple[str, File]]:
         """Every key with that prefix, page by page."""
-        token: dict[str, str] = {}
+        check_prefix(self._control.url(prefix), prefix)
+        token: dict[str, Any] = {}
         while True:
-            page = await self._call(
-                "list_objects_v2", prefix, Bucket=self.name, Prefix=prefix, **token, **self._payer
+            page = await self._control.call(
+                "list_objects_v2", prefix, Prefix=prefix, MaxKeys=self._cuts.listed, **token
             )
-            found = [
-                (row["Key"], self._file(row["Key"], row["Size"], row, {})) for row in page.get("Contents", [])
-            ]
+            found = [(row["Key"], self._listed(row)) for row in page.get("Contents", [])]
             if has_metadata:
-                found = await _gather([self._with_metadata(key, file) for key, file in found])
+                found = await gather(self._with_metadata, found)
             for entry in found:
                 yield entry
             if not page.get("IsTruncated"):
                 return
             token = {"ContinuationToken": page["NextContinuationToken"]}
 
-    async def _with_metadata(self, key: str, listed: File) -> tuple[str, File]:
+    def _listed(self, row: dict[str, Any]) -> File:
+        return File(None, row["Size"], self._control.url(row["Key"]), row["ETag"], row["LastModified"])
+
+    async def _with_metadata(self, listed: tuple[str, File]) -> tuple[str, File]:
         """With what only the object itself tells; without, when it cannot be asked."""
         try:
-            return key, await self.file(key)
+            return listed[0], await self.file(listed[0])
         except ReflowError:
-            return key, listed
+            return listed
 
     async def snapshot(self, prefix: str) -> Fileset:
         """References to what is there; see `reflow.blob.Bucket.snapshot`."""
-        if prefix and not prefix.endswith("/"):
-            file = await self.file(prefix)
-            if not file.etag or not file.size:
-                raise ReflowError(Kind.INVALID, "s3.snapshot", file.source, cause="incomplete metadata")
-            return Fileset.of_file(file.with_assertions(assertions_about(file.source, file)))
-        files: dict[str, File] = {}
-        async for key, file in self.scan(prefix, has_metadata=True):
-            if key.endswith("/"):
-                continue
-            if not file.etag:
-                raise ReflowError(Kind.INVALID, "s3.snapshot", file.source, cause="incomplete metadata")
-            files[key.removeprefix(prefix)] = file.with_assertions(assertions_about(file.source, file))
-        return Fileset(files)
+        return await snapshot_of(self, prefix)
 
     # Reading.
 
     async def read(self, key: str, *, etag: str = "") -> bytes:
         """Return a small object whole."""
-        return await retrying(lambda: self._blocking(self._read, key, etag))
+        target = self._target(key, etag)
 
-    def _read(self, key: str, etag: str) -> bytes:
-        body, answer = self._open(key, etag)
-        with contextlib.closing(body):
-            data: bytes = self._guarded("get_object", key, body.read)
-        if len(data) != answer["ContentLength"] or not _is_intact(data, answer):
-            raise self._damaged(key)
-        return data
+        async def once() -> bytes:
+            data, received = await retrying(lambda: self._path.read(target))
+            sums = Sums(received)
+            sums.update(data)
+            sums.check("s3.get_object", target.url)
+            return data
 
-    def _open(self, key: str, etag: str, part: Part | None = None) -> tuple[Any, dict[str, Any]]:
-        """The body of an object or of a part of it, and what came with it."""
-        more = dict(self._payer)
-        if etag:
-            more["IfMatch"] = etag
-        if part is not None:
-            more["Range"] = f"bytes={part.offset}-{part.offset + part.size - 1}"
-        answer = self._once("get_object", key, Bucket=self.name, Key=key, **more)
-        return answer["Body"], answer
+        return await again_if_damaged(once)
 
-    def _damaged(self, key: str) -> ReflowError:
-        return ReflowError(Kind.TEMPORARY, "s3.get_object", self.location + key, cause="damaged on its way")
+    async def _known(self, key: str, etag: str) -> Received:
+        """The metadata of the version that is wanted."""
+        known = await self._head(self._target(key))
+        if etag and known.etag != etag:
+            cause = f"its ETag is {known.etag}, want {etag}"
+            raise ReflowError(Kind.PRECONDITION, "s3.get_object", self._control.url(key), cause=cause)
+        return known
 
     async def get(self, key: str, *, etag: str = "") -> AsyncIterator[bytes]:
         """Stream an object by ranges of one version of it; one that fails is asked for again."""
-        file = await self.file(key)
-        if etag and file.etag != etag:
-            raise ReflowError(
-                Kind.PRECONDITION, "s3.get_object", file.source, cause=f"its ETag is {file.etag}"
-            )
-        if file.size == 0:
-            return
-        ahead: asyncio.Task[bytes] | None = None
-        rest = parts(file.size, READ_PART)
+        known = await self._known(key, etag)
+        target = self._target(key, known.etag)
+        sums = Sums(known)
+        rest = parts(known.size, READ_PART)
+
+        async def read(part: Part) -> bytes:
+            data, _ = await retrying(lambda: self._path.read(target, part))
+            await asyncio.to_thread(sums.update, data)
+            return data
 
         def begin() -> asyncio.Task[bytes] | None:
             part = next(rest, None)
-            return None if part is None else asyncio.ensure_future(self._read_part(key, file.etag, part))
+            return None if part is None else asyncio.ensure_future(read(part))
 
         ahead = begin()
         try:
             while ahead is not None:
-                data, ahead = await ahead, begin()
+                data = await ahead
+                ahead = begin()
                 for start in range(0, len(data), _CHUNK):
                     yield data[start : start + _CHUNK]
         finally:
             if ahead is not None:
-                ahead.cancel()
-
-    async def _read_part(self, key: str, etag: str, part: Part) -> bytes:
-        def read() -> bytes:
-            body, _ = self._open(key, etag, part)
-            with contextlib.closing(body):
-                data: bytes = self._guarded("get_object", key, body.read)
-            if len(data) != part.size:
-                raise self._damaged(key)
-            return data
-
-        return await retrying(lambda: self._blocking(read))
+                await call_off(ahead)
+        sums.check("s3.get_object", target.url)
 
     async def download(
         self, key: str, path: str, *, size: int, etag: str = "", observe: Observe | None = None
     ) -> Digest:
         """Write an object to a new file; see `reflow.blob.Bucket.download`."""
-        if size > READ_WHOLE:
-            return await self._download_parts(key, path, etag, observe)
-        data = await self.read(key, etag=etag)
-        digest = await to_the_end(self._blocking(_write_whole, path, data))
-        if observe is not None:
-            observe(len(data))
-        return digest
-
-    async def _download_parts(self, key: str, path: str, etag: str, observe: Observe | None) -> Digest:
-        file = await self.file(key)
-        if etag and file.etag != etag:
-            raise ReflowError(
-                Kind.PRECONDITION, "s3.get_object", file.source, cause=f"its ETag is {file.etag}"
-            )
-        descriptor = await self._blocking(_make_file, path, file.size)
-
-        async def fetch(part: Part) -> None:
-            async with self._parts:
-                # To the end: the descriptor must not be closed, and used again, under a thread that writes.
-                await retrying(
-                    lambda: to_the_end(self._blocking(self._fetch_part, key, file.etag, part, descriptor))
-                )
-            if observe is not None:
-                observe(part.size)
-
-        try:
-            await to_the_end(_gather([fetch(part) for part in parts(file.size, READ_PART)]))
-            digest, md5 = await to_the_end(self._blocking(_hash_file, path))
-            if _is_md5(file.etag) and file.etag.strip('"') != md5 and not await self._is_encrypted(key):
-                raise ReflowError(Kind.INTEGRITY, "s3.get_object", file.source, cause="damaged on its way")
-        except BaseException:
-            os.unlink(path)
-            raise
-        finally:
-            os.close(descriptor)
-        return digest
-
-    async def _is_encrypted(self, key: str) -> bool:
-        """Whether an ETag that looks like an MD5 is none: it is not of objects encrypted by KMS."""
-        answer = await self._call("head_object", key, Bucket=self.name, Key=key, **self._payer)
-        return _has_other_etag(answer)
-
-    def _fetch_part(self, key: str, etag: str, part: Part, descriptor: int) -> None:
-        body, _ = self._open(key, etag, part)
-        offset, end = part.offset, part.offset + part.size
-        with contextlib.closing(body):
-            while chunk := self._guarded("get_object", key, lambda: body.read(_CHUNK)):
-                try:
-                    os.pwrite(descriptor, chunk, offset)
-                except OSError as err:
-                    raise translate_error(err, "s3.get_object", self.location + key) from err
-                offset += len(chunk)
-        if offset != end:
-            raise self._damaged(key)
+        known = await self._known(key, etag) if size > READ_WHOLE else None
+        target = self._target(key, etag if known is None else known.etag)
+        work = Download(self._path, target, known, path, observe)
+        return await work.run(self._control.blocking, self._parts)
 
     # Writing.
 
@@ -309,228 +244,101 @@ class S3Bucket(Bucket):
         self, key: str, data: bytes, *, content_hash: Digest | None = None, if_absent: bool = False
     ) -> None:
         """Store a small object."""
-        more: dict[str, Any] = {"IfNoneMatch": "*"} if if_absent else {}
-        await self._call(
-            "put_object",
-            key,
-            Bucket=self.name,
-            Key=key,
-            Body=data,
-            ContentMD5=_md5_text(data),
-            Metadata=_metadata(content_hash),
-            **more,
-            **self._payer,
-        )
+        target = self._target(key)
+        headers = _metadata(content_hash)
+        if not if_absent:
+            await retrying(lambda: self._path.put(target, data, headers))
+            return
+        is_doubtful = False
+
+        async def once() -> None:
+            nonlocal is_doubtful
+            try:
+                await self._path.put(target, data, {**headers, "if-none-match": "*"})
+            except ReflowError as err:
+                if err.kind is Kind.PRECONDITION and is_doubtful and await self._holds(key, data):
+                    return
+                is_doubtful = is_doubtful or is_passing(err)
+                raise
+
+        await retrying(once)
+
+    async def _holds(self, key: str, data: bytes) -> bool:
+        """Whether these bytes are there: then a put whose answer was lost was carried out."""
+        try:
+            return await self.read(key) == data
+        except ReflowError as err:
+            if err.kind is Kind.NOT_EXIST:
+                return False
+            raise
 
     async def upload(
         self, key: str, path: str, *, content_hash: Digest | None = None, observe: Observe | None = None
     ) -> None:
         """Store a file, in parts when it is large."""
-        size = _size_of(path)
-        if size <= SMALLEST_PART:
-            data = await self._blocking(_read_part_of, path, Part(1, 0, size))
-            await self.put(key, data, content_hash=content_hash)
-            if observe is not None:
-                observe(size)
-            return
+        target, headers = self._target(key), _metadata(content_hash)
+        size = await self._control.blocking(_size_of, path)
 
         async def send(upload: str, part: Part) -> str:
-            data = await self._blocking(_read_part_of, path, part)
-            md5 = await self._blocking(_md5_text, data)
-            answer = await self._call(
-                "upload_part",
-                key,
-                Bucket=self.name,
-                Key=key,
-                UploadId=upload,
-                PartNumber=part.number,
-                Body=data,
-                ContentMD5=md5,
-                **self._payer,
-            )
+            body = FilePart(path, part.offset, part.size)
+            async with self._parts:
+                etag = await retrying(lambda: self._path.put_part(target, upload, part.number, body))
             if observe is not None:
                 observe(part.size)
-            etag: str = answer["ETag"]
             return etag
 
-        pieces = parts(size, upload_part_size(size))
-        await self._in_parts(key, pieces, send, _metadata(content_hash))
+        if size > SMALLEST_PART:
+            await self._make(key, parts(size, upload_part_size(size)), send, content_hash)
+            return
+        await retrying(lambda: self._path.put(target, FilePart(path, 0, size), headers))
+        if observe is not None:
+            observe(size)
 
-    async def _in_parts(
-        self,
-        key: str,
-        pieces: Iterable[Part],
-        send: Callable[[str, Part], Awaitable[str]],
-        metadata: dict[str, str],
-    ) -> None:
-        """Make an object of parts; nothing is left of one that fails."""
-        target = {"Bucket": self.name, "Key": key}
-        begun = await self._call("create_multipart_upload", key, **target, Metadata=metadata, **self._payer)
-        upload = begun["UploadId"]
-
-        async def limited(part: Part) -> dict[str, Any]:
-            async with self._parts:
-                return {"PartNumber": part.number, "ETag": await send(upload, part)}
-
-        try:
-            done = await _gather([limited(part) for part in pieces])
-            await self._complete(key, upload, done)
-        except BaseException:
-            with contextlib.suppress(ReflowError):
-                await to_the_end(self._call("abort_multipart_upload", key, **target, UploadId=upload))
-            raise
-
-    async def _complete(self, key: str, upload: str, done: list[dict[str, Any]]) -> None:
-        """Put the parts together. When the answer was lost, the upload is gone and the object is there."""
-        try:
-            await self._call(
-                "complete_multipart_upload",
-                key,
-                Bucket=self.name,
-                Key=key,
-                UploadId=upload,
-                MultipartUpload={"Parts": done},
-                **self._payer,
-            )
-        except ReflowError as err:
-            if kind_of(err) not in (Kind.TEMPORARY, Kind.NOT_EXIST) or not await self._has(key, done):
-                raise
-
-    async def _has(self, key: str, done: list[dict[str, Any]]) -> bool:
-        """Whether the object that these parts make is there."""
-        sums = b"".join(bytes.fromhex(part["ETag"].strip('"')) for part in done if _is_md5(part["ETag"]))
-        wanted = f'"{hashlib.md5(sums, usedforsecurity=False).hexdigest()}-{len(done)}"'
-        try:
-            return (await self.file(key)).etag == wanted
-        except ReflowError:
-            return False
+    async def _make(self, key: str, pieces: Iterable[Part], send: Send, content_hash: Digest | None) -> None:
+        work = Multipart(self._control, key, lambda: self._head_once(self._target(key)))
+        await work.make(pieces, send, content_hash)
 
     async def copy_from(
         self, source: Bucket, source_key: str, key: str, *, content_hash: Digest | None = None
     ) -> None:
-        """Copy within S3. Up to 256 MiB the copy has the metadata of its source, as the original's."""
+        """Copy within S3; see `reflow.blob.Bucket.copy_from`."""
         assert isinstance(source, S3Bucket)
+        check_key(self._control.url(key), key)
         file = await source.file(source_key)
-        origin = {"Bucket": source.name, "Key": source_key}
-        if file.size <= COPIED_WHOLE:
-            await self._call(
-                "copy_object",
-                key,
-                Bucket=self.name,
-                Key=key,
-                CopySource=origin,
-                CopySourceIfMatch=file.etag,
-                **self._payer,
-            )
+        origin: dict[str, Any] = {
+            "CopySource": {"Bucket": source.name, "Key": source_key},
+            "CopySourceIfMatch": file.etag,
+        }
+        if file.size <= self._cuts.copied_whole:
+            await self._control.call("copy_object", key, Key=key, **origin)
             return
 
         async def send(upload: str, part: Part) -> str:
-            answer = await self._call(
-                "upload_part_copy",
-                key,
-                Bucket=self.name,
-                Key=key,
-                UploadId=upload,
-                PartNumber=part.number,
-                CopySource=origin,
-                CopySourceIfMatch=file.etag,
-                CopySourceRange=f"bytes={part.offset}-{part.offset + part.size - 1}",
-                **self._payer,
-            )
+            async with self._parts:
+                answer = await self._control.call(
+                    "upload_part_copy",
+                    key,
+                    Key=key,
+                    UploadId=upload,
+                    PartNumber=part.number,
+                    CopySourceRange=part.range,
+                    **origin,
+                )
             etag: str = answer["CopyPartResult"]["ETag"]
             return etag
 
-        metadata = _metadata(file.content_hash or content_hash)
-        await self._in_parts(key, parts(file.size, COPIED_PART), send, metadata)
+        pieces = parts(file.size, self._cuts.copied_part)
+        await self._make(key, pieces, send, file.content_hash or content_hash)
 
     async def delete(self, keys: Collection[str]) -> None:
         """Delete objects."""
-        rest = list(keys)
-        for start in range(0, len(rest), _DELETED_AT_ONCE):
-            rows = [{"Key": key} for key in rest[start : start + _DELETED_AT_ONCE]]
-            answer = await self._call(
-                "delete_objects", "", Bucket=self.name, Delete={"Objects": rows, "Quiet": True}, **self._payer
-            )
-            for trouble in answer.get("Errors", []):
-                code, key = trouble.get("Code", ""), trouble.get("Key", "")
-                cause = f"{code}: {trouble.get('Message')}"
-                raise ReflowError(kind_of_code(code), "s3.delete_objects", self.location + key, cause=cause)
-
-
-async def _gather(work: Iterable[Awaitable[T]]) -> list[T]:
-    """All results in order; the first error ends the others."""
-
-    async def one(each: Awaitable[T]) -> T:
-        return await each
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(each)) for each in work]
-    except* ReflowError as errors:
-        first: BaseException = errors
-        while isinstance(first, BaseExceptionGroup):
-            first = first.exceptions[0]
-        raise first from errors
-    return [task.result() for task in tasks]
+        for key in keys:
+            check_key(self._control.url(key), key)
+        await self._control.delete(keys, self._cuts.deleted)
 
 
 def _metadata(content_hash: Digest | None) -> dict[str, str]:
-    return {} if content_hash is None else {_HASH_KEY: content_hash.hex()}
-
-
-def _promised(text: str) -> Digest | None:
-    """A content hash as metadata have it: hex, with or without ``sha256:``; none when it is no digest."""
-    if not text:
-        return None
-    try:
-        return Digest.parse(text if text.startswith("sha256:") else f"sha256:{text}")
-    except ReflowError:
-        return None
-
-
-def _md5_text(data: bytes) -> str:
-    return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
-
-
-def _is_md5(etag: str) -> bool:
-    return len(etag.strip('"')) == 32 and "-" not in etag
-
-
-def _has_other_etag(answer: dict[str, Any]) -> bool:
-    """Whether an object is encrypted in a way that makes its ETag no MD5."""
-    is_kms = str(answer.get("ServerSideEncryption", "")).startswith("aws:")
-    return is_kms or "SSECustomerAlgorithm" in answer
-
-
-def _is_intact(data: bytes, answer: dict[str, Any]) -> bool:
-    etag = str(answer.get("ETag", ""))
-    if not _is_md5(etag) or _has_other_etag(answer):
-        return True
-    return hashlib.md5(data, usedforsecurity=False).hexdigest() == etag.strip('"').lower()
-
-
-def _write_whole(path: str, data: bytes) -> Digest:
-    """Write a new file; one that cannot be written whole is removed."""
-    try:
-        with open(path, "xb") as stream:
-            try:
-                stream.write(data)
-                stream.flush()
-            except OSError:
-                os.unlink(path)
-                raise
-    except OSError as err:
-        raise translate_error(err, "s3.get_object", path) from err
-    return Digest.of(data)
-
-
-def _make_file(path: str, size: int) -> int:
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        os.truncate(descriptor, size)
-    except OSError as err:
-        raise translate_error(err, "s3.get_object", path) from err
-    return descriptor
+    return {} if content_hash is None else {HASH_HEADER: content_hash.hex()}
 
 
 def _size_of(path: str) -> int:
@@ -538,33 +346,6 @@ def _size_of(path: str) -> int:
         return os.stat(path).st_size
     except OSError as err:
         raise translate_error(err, "s3.upload", path) from err
-
-
-def _read_part_of(path: str, part: Part) -> bytes:
-    try:
-        with open(path, "rb") as stream:
-            stream.seek(part.offset)
-            data = stream.read(part.size)
-    except OSError as err:
-        raise translate_error(err, "s3.upload", path) from err
-    if len(data) != part.size:
-        cause = "it has become shorter while it was read"
-        raise ReflowError(Kind.INTEGRITY, "s3.upload", path, cause=cause)
-    return data
-
-
-def _hash_file(path: str) -> tuple[Digest, str]:
-    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-    for chunk in _chunks(path):
-        sha256.update(chunk)
-        md5.update(chunk)
-    return Digest(sha256.digest()), md5.hexdigest()
-
-
-def _chunks(path: str) -> Iterator[bytes]:
-    with open(path, "rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            yield chunk
 
 
 if TYPE_CHECKING:

@@ -22,6 +22,11 @@ class Part(NamedTuple):
     offset: int
     size: int
 
+    @property
+    def range(self) -> str:
+        """As requests have it; of a part that is not empty."""
+        return f"bytes={self.offset}-{self.offset + self.size - 1}"
+
 
 def upload_part_size(size: int) -> int:
     """The original's: the ETag of an object that was uploaded in parts depends on it.

@@ -95,7 +95,7 @@ def check_credentials(session: AwsSession, where: Places) -> Finding:
 
 def check_region(session: AwsSession) -> Finding:
     """Whether a region is configured."""
-    if session.botocore.get_config_variable("region"):
+    if session.setting("region"):
         return Finding("region", "ok", session.region)
     return Finding("region", "warning", f"none is configured, using {session.region}", "set AWS_REGION")
 

@@ -150,17 +150,19 @@ class Cloud:
 
 def require_credentials(session: AwsSession) -> str:
     """Where credentials come from. Raises ReflowError when there are none, or AWS's files are wrong."""
-    from botocore.exceptions import BotoCoreError
+    from reflow.aws.settings import SettingsError
 
     try:
         return str(session.credentials().method)
-    except BotoCoreError as err:
-        raise CallError("aws", type(err).__name__, str(err)) from err
+    except SettingsError as err:
+        raise CallError("aws", err.code, str(err.cause)) from err
 
 
 def call_once(session: AwsSession, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
     """One attempt. Raises CallError."""
     from botocore.exceptions import BotoCoreError, ClientError
+
+    from reflow.aws.settings import SettingsError
 
     name = f"{service}.{operation}"
     try:
@@ -171,6 +173,8 @@ def call_once(session: AwsSession, service: str, operation: str, **parameters: A
         status, date = metadata.get("HTTPStatusCode", 0), metadata.get("HTTPHeaders", {}).get("date", "")
         message = str(details.get("Message") or "").split("\n", 1)[0]
         raise CallError(name, str(details.get("Code") or status), message, status, date) from err
+    except SettingsError as err:
+        raise CallError(name, err.code, str(err.cause)) from err
     except BotoCoreError as err:
         raise CallError(name, type(err).__name__, str(err), _status_of(err)) from err
     return answer

@@ -7,7 +7,7 @@ import pytest
 from reflow.assoc import Kind
 from reflow.assoc.dynamodb import DynamoAssoc
 from reflow.aws import dynamodb as client
-from reflow.aws.dynamohttp import Access, CallError, authorization
+from reflow.aws.dynamohttp import CallError
 from reflow.aws.session import AwsSession
 from reflow.core.digest import Digest
 from reflow.core.errors import Kind as ErrorKind
@@ -142,16 +142,3 @@ async def test_a_throttled_write_is_not_lost() -> None:
     script = Script(throttled, throttled, {})
     await assoc_of(script).put_many({NEW: VALUE})
     assert len(script.asked) == 3
-
-
-def test_requests_are_signed_as_botocore_signs_them() -> None:
-    from botocore.auth import SigV4Auth
-    from botocore.awsrequest import AWSRequest
-    from botocore.credentials import Credentials
-
-    headers = {"content-type": "application/x-amz-json-1.0", "host": "h", "x-amz-target": "T"}
-    request = AWSRequest("POST", "https://h/", dict(headers), b"{}")
-    SigV4Auth(Credentials("AK", "SK", "TOK"), "dynamodb", "eu-west-1").add_auth(request)
-    headers |= {"x-amz-date": request.headers["X-Amz-Date"], "x-amz-security-token": "TOK"}
-    ours = authorization(headers, b"{}", Access("AK", "SK", "TOK"), "eu-west-1")
-    assert ours == request.headers["Authorization"]

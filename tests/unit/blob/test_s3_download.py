@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
-from reflow.blob.s3 import S3Bucket
+from reflow.blob.boto import BotoDataPath
+from reflow.blob.s3 import Cuts, S3Bucket
+from reflow.blob.s3control import Control
 from reflow.blob.s3part import READ_PART, READ_WHOLE
 from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ReflowError
@@ -44,7 +46,7 @@ class Client:
 
     def head_object(self, **arguments: Any) -> dict[str, Any]:
         etag = f'"{hashlib.md5(DATA, usedforsecurity=False).hexdigest()}"'
-        return {"ContentLength": len(DATA), "ETag": etag}
+        return {"ContentLength": len(DATA), "ETag": etag, "ResponseMetadata": {"HTTPHeaders": {}}}
 
     def get_object(self, **arguments: Any) -> dict[str, Any]:
         first, last = (int(text) for text in arguments["Range"].removeprefix("bytes=").split("-"))
@@ -52,11 +54,16 @@ class Client:
             threading.Timer(0.05, self.gate.set).start()
             raise ReflowError(Kind.NOT_ALLOWED, "s3.get_object", "s3://b/k")
         part = DATA[first : last + 1]
-        return {"Body": Slow(part, self.gate), "ContentLength": len(part)}
+        return {
+            "Body": Slow(part, self.gate),
+            "ContentLength": len(part),
+            "ResponseMetadata": {"HTTPHeaders": {}},
+        }
 
 
 def bucket(client: Client) -> S3Bucket:
-    return S3Bucket("b", client, Blocking("s3-test", 8))
+    blocking = Blocking("s3-test", 8)
+    return S3Bucket(Control("b", lambda: client, blocking), BotoDataPath(client, blocking), Cuts())
 
 
 async def test_an_object_is_put_together(tmp_path: Path) -> None:
@@ -83,7 +90,7 @@ def _is_busy(thread: threading.Thread) -> bool:
     """Whether a thread is in the midst of a part."""
     frame = sys._current_frames().get(thread.ident or 0)
     while frame is not None:
-        if frame.f_code.co_name == "_fetch_part":
+        if frame.f_code.co_name == "_read_into":
             return True
         frame = frame.f_back
     return False
