@@ -130,6 +130,17 @@ def test_what_one_machine_has_computed_another_finds(machine: Machine, shared: S
     assert counts(run(machine(), program, "-eval=bottomup")) == (0, 2)
 
 
+def test_what_is_found_needs_no_sdk(machine: Machine) -> None:
+    program = chain()
+    work = machine()
+    assert counts(run(work, program)) == (2, 0)
+    done = run(work, program, PYTHONPROFILEIMPORTTIME="1")
+    assert counts(done) == (0, 2)
+    imported = {line.rpartition("|")[2].strip() for line in done.err.splitlines()}
+    assert "reflow.blob.direct" in imported
+    assert not imported & {"botocore", "boto3", "docker"}
+
+
 def test_a_cached_result_can_be_placed_on_another_machine(machine: Machine) -> None:
     program = chain()
     here, there = machine(), machine()
