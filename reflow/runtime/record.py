@@ -84,6 +84,7 @@ class Record:
             result_id=running.id,
             start=now,
             keepalive=now + LIFE,
+            labels=self._run.labels,
             stdout="" if is_direct else log_path(self._local_dir, running.id, "stdout"),
             stderr="" if is_direct else log_path(self._local_dir, running.id, "stderr"),
         )
@@ -102,6 +103,7 @@ class Record:
             end=datetime.now(UTC),
             keepalive=None,
             error="" if error is None else error.text(": "),
+            failure=None if error is None else error.to_json(),
             stdout=_left(task.stdout) if inspect is None else _place(inspect.stdout, inspect.stdout_path),
             stderr=_left(task.stderr) if inspect is None else _place(inspect.stderr, inspect.stderr_path),
             inspect=None if inspect is None else exec_inspect_to_json(inspect, with_extras=True),

@@ -195,6 +195,7 @@ class Runner:
             args=self._program.args,
             start=datetime.now(UTC),
             keepalive=datetime.now(UTC) + LIFE,
+            labels=self._config.labels,
         )
 
     def _announce(self) -> None:

@@ -32,10 +32,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One ``reflow run``. ``args`` are the words after the program, ``bundle`` is an object of the database.
-
-    ``bundle`` and ``labels`` are kept by shared databases only.
-    """
+    """One ``reflow run``. ``args`` are the words after the program, ``bundle`` is an object."""
 
     id: Digest
     user: str
@@ -59,7 +56,7 @@ class Task:
 
     ``inspect`` is what the executor told at the end (the JSON of an ExecInspect). ``stdout``, ``stderr``:
     paths while it runs, digests of objects or paths afterwards, as text. ``result_id``: the exec's id.
-    ``alloc_id`` (the alloc's row) and ``labels`` are kept by shared databases only.
+    ``error`` is a text, ``failure`` the error's JSON, when it was one of ours. ``alloc_id``: the alloc's row.
     """
 
     id: Digest
@@ -75,6 +72,7 @@ class Task:
     keepalive: datetime | None = None
     end: datetime | None = None
     error: str = ""
+    failure: Mapping[str, Any] | None = None
     stdout: str = ""
     stderr: str = ""
     inspect: Mapping[str, Any] | None = field(default=None)

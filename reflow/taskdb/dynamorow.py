@@ -55,7 +55,7 @@ def task_item(task: Task, labels: Collection[str], inspect: Digest | None) -> It
         item["Inspect"] = _s(str(inspect))
         item |= {"Stdout": _s(_log_text(task.stdout)), "Stderr": _s(_log_text(task.stderr))}
     if task.error and not (task.inspect or {}).get("ExecError"):
-        row = {"Op": "", "Arg": None, "Kind": "", "Error": _clean(task.error)}
+        row = task.failure or {"Op": "", "Arg": None, "Kind": "", "Error": _clean(task.error)}
         item["Error"] = _s(dump_json(row).decode())
     return item
 
@@ -120,6 +120,7 @@ def task_of(item: Item, inspect: Mapping[str, Any] | None) -> Task:
         keepalive=_keepalive(item, start),
         end=_time(item, "EndTime"),
         error=_error(item, inspect),
+        failure=_failure(item),
         stdout=_log(item, "Stdout"),
         stderr=_log(item, "Stderr"),
         inspect=inspect,
@@ -247,6 +248,15 @@ def _log_text(place: str) -> str:
 def _log(item: Item, name: str) -> str:
     digest = _digest(item, name)
     return "" if digest is None else str(digest)
+
+
+def _failure(item: Item) -> Mapping[str, Any] | None:
+    """The error of a task's row, unless it is a mere text."""
+    try:
+        row = load_json(text_of(item, "Error").encode())
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and not row.get("Error") else None
 
 
 def _error(item: Item, inspect: Mapping[str, Any] | None) -> str:

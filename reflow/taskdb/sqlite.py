@@ -22,22 +22,32 @@ from reflow.taskdb import Run, RunQuery, Task, TaskDB, TaskQuery
 SCHEMA = Schema(
     name="taskdb",
     application_id=0x52464C54,
-    version=1,
+    version=2,
     create=(
         """CREATE TABLE runs (
             id BLOB PRIMARY KEY, user, program, args BLOB, start_us INTEGER NOT NULL, keepalive_us INTEGER,
-            end_us INTEGER, error, result, executor, runlog BLOB, evalgraph BLOB
+            end_us INTEGER, error, result, executor, runlog BLOB, evalgraph BLOB, bundle BLOB, labels BLOB
         )""",
         """CREATE TABLE tasks (
             id BLOB PRIMARY KEY, run_id BLOB NOT NULL, flow_id BLOB NOT NULL, image_cmd_id BLOB, ident,
             attempt INTEGER NOT NULL, resources BLOB, uri, result_id BLOB, start_us INTEGER NOT NULL,
-            keepalive_us INTEGER, end_us INTEGER, error, stdout, stderr, inspect BLOB
+            keepalive_us INTEGER, end_us INTEGER, error, stdout, stderr, inspect BLOB, failure BLOB,
+            alloc_id BLOB, labels BLOB
         )""",
         "CREATE INDEX runs_start ON runs (start_us)",
         "CREATE INDEX tasks_run ON tasks (run_id, start_us)",
         "CREATE INDEX tasks_ident ON tasks (ident, start_us)",
         "CREATE INDEX tasks_image_cmd ON tasks (image_cmd_id, start_us)",
     ),
+    migrations={
+        1: (
+            "ALTER TABLE runs ADD COLUMN bundle BLOB",
+            "ALTER TABLE runs ADD COLUMN labels BLOB",
+            "ALTER TABLE tasks ADD COLUMN failure BLOB",
+            "ALTER TABLE tasks ADD COLUMN alloc_id BLOB",
+            "ALTER TABLE tasks ADD COLUMN labels BLOB",
+        ),
+    },
     loss="the record of earlier runs stays in the file that was set aside",
 )
 
@@ -46,11 +56,13 @@ _RETRY_S = 1.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
-_RUN_NAMES = "id user program args start_us keepalive_us end_us error result executor runlog evalgraph"
+_RUN_NAMES = (
+    "id user program args start_us keepalive_us end_us error result executor runlog evalgraph bundle labels"
+)
 _RUN_COLUMNS = _RUN_NAMES.split()
 _TASK_NAMES = (
     "id run_id flow_id image_cmd_id ident attempt resources uri result_id start_us keepalive_us end_us"
-    " error stdout stderr inspect"
+    " error stdout stderr inspect failure alloc_id labels"
 )
 _TASK_COLUMNS = _TASK_NAMES.split()
 
@@ -265,6 +277,8 @@ def _run_row(run: Run) -> _Row:
         _text(run.executor),
         run.runlog,
         run.evalgraph,
+        run.bundle,
+        _labels_row(run.labels),
     )
 
 
@@ -285,31 +299,35 @@ def _task_row(task: Task) -> _Row:
         _text(task.error),
         _text(task.stdout),
         _text(task.stderr),
-        None if task.inspect is None else dump_json(task.inspect),
+        _json(task.inspect),
+        _json(task.failure),
+        task.alloc_id,
+        _labels_row(task.labels),
     )
 
 
 def _run(row: _Row) -> Run:
-    id, user, program, args, start, keepalive, end, error, result, executor, runlog, evalgraph = row
+    fields: Mapping[str, Any] = dict(zip(_RUN_COLUMNS, row, strict=True))
     return Run(
-        id=Digest(id),
-        user=_str(user),
-        program=_str(program),
-        args=tuple(load_json(args)),
-        start=_EPOCH + start * _MICROSECOND,
-        keepalive=_time(keepalive),
-        end=_time(end),
-        error=_str(error),
-        result=_str(result),
-        executor=_str(executor),
-        runlog=_digest(runlog),
-        evalgraph=_digest(evalgraph),
+        id=Digest(fields["id"]),
+        user=_str(fields["user"]),
+        program=_str(fields["program"]),
+        args=tuple(load_json(fields["args"])),
+        start=_EPOCH + fields["start_us"] * _MICROSECOND,
+        keepalive=_time(fields["keepalive_us"]),
+        end=_time(fields["end_us"]),
+        error=_str(fields["error"]),
+        result=_str(fields["result"]),
+        executor=_str(fields["executor"]),
+        runlog=_digest(fields["runlog"]),
+        evalgraph=_digest(fields["evalgraph"]),
+        bundle=_digest(fields["bundle"]),
+        labels=_labels(fields["labels"]),
     )
 
 
 def _task(row: _Row) -> Task:
     fields: Mapping[str, Any] = dict(zip(_TASK_COLUMNS, row, strict=True))
-    inspect = fields["inspect"]
     return Task(
         id=Digest(fields["id"]),
         run_id=Digest(fields["run_id"]),
@@ -326,8 +344,28 @@ def _task(row: _Row) -> Task:
         error=_str(fields["error"]),
         stdout=_str(fields["stdout"]),
         stderr=_str(fields["stderr"]),
-        inspect=None if inspect is None else load_json(inspect),
+        inspect=_mapping(fields["inspect"]),
+        failure=_mapping(fields["failure"]),
+        alloc_id=_digest(fields["alloc_id"]),
+        labels=_labels(fields["labels"]),
     )
+
+
+def _json(row: Mapping[str, Any] | None) -> bytes | None:
+    return None if row is None else dump_json(row)
+
+
+def _mapping(data: bytes | None) -> Mapping[str, Any] | None:
+    row: Mapping[str, Any] | None = None if data is None else load_json(data)
+    return row
+
+
+def _labels_row(labels: frozenset[str]) -> bytes | None:
+    return dump_json(sorted(labels)) if labels else None
+
+
+def _labels(data: bytes | None) -> frozenset[str]:
+    return frozenset() if data is None else frozenset(load_json(data))
 
 
 def _text(text: str) -> str | bytes:
