@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from reflow.core.digest import Digest
 from reflow.core.errors import ReflowError
@@ -23,6 +24,10 @@ from reflow.runtime.log import Log
 from reflow.taskdb import ObjectKeeper, Run, Task, TaskDB
 
 LIFE = timedelta(minutes=2)
+MOST_OUTPUT_BYTES = 16 << 20
+"""What is stored of an exec's output for others: its end."""
+
+KEPT_AT_ONCE = 8
 DIRECT_URI = "local"
 DIRECT_IDENT = "scheduler.directTransfer"
 """How the original records a transfer that no exec did."""
@@ -41,14 +46,19 @@ class Record:
         self._local_dir = local_dir
         self._open: dict[Digest, Task] = {}
         self._has_failed = False
-        self._bundling: asyncio.Task[None] | None = None
+        self._keeping: set[asyncio.Task[None]] = set()
+        self._slots = asyncio.Semaphore(KEPT_AT_ONCE)
 
     def begin(self, executor: str, bundle: Callable[[], bytes] | None = None) -> None:
         """Write the run's row, and behind it what ``bundle`` makes, where the database has a place for it."""
         self._run = dataclasses.replace(self._run, executor=executor)
         self._put_run(self._run)
         if bundle is not None and isinstance(self.taskdb, ObjectKeeper):
-            self._bundling = asyncio.create_task(self._keep_bundle(self.taskdb, bundle))
+            self._keep(self._keep_bundle(self.taskdb, bundle))
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        """Store objects in the background; `end` waits for it."""
+        self._keeping.add(asyncio.ensure_future(work))
 
     async def _keep_bundle(self, keeper: ObjectKeeper, bundle: Callable[[], bytes]) -> None:
         try:
@@ -109,7 +119,21 @@ class Record:
             inspect=None if inspect is None else exec_inspect_to_json(inspect, with_extras=True),
         )
         self._put_task(task)
+        if isinstance(self.taskdb, ObjectKeeper) and (task.stdout or task.stderr):
+            self._keep(self._keep_logs(self.taskdb, task))
         return task
+
+    async def _keep_logs(self, keeper: ObjectKeeper, task: Task) -> None:
+        """Store what an exec has written where others find it."""
+        stdout, stderr = task.stdout, task.stderr
+        try:
+            async with self._slots:
+                stdout = await _kept(keeper, stdout)
+                stderr = await _kept(keeper, stderr)
+        except ReflowError as err:
+            self._log.debug(f"the output of {task.ident} is not stored: {err}")
+        if (stdout, stderr) != (task.stdout, task.stderr):
+            self._put_task(dataclasses.replace(task, stdout=stdout, stderr=stderr))
 
     @property
     def is_kept(self) -> bool:
@@ -122,8 +146,8 @@ class Record:
 
     async def end(self, result: str, error: str, runlog: Digest | None, graph: Digest | None) -> None:
         """Write how the run ended, and make everything durable. The database stays open."""
-        if self._bundling is not None:
-            await self._bundling
+        if self._keeping:
+            await asyncio.gather(*self._keeping)
         self._run = dataclasses.replace(
             self._run,
             end=datetime.now(UTC),
@@ -161,6 +185,22 @@ class Record:
         if not self._has_failed:
             self._has_failed = True
             self._log.error(f"this run is not recorded (reflow ps, info and logs will miss it): {error}")
+
+
+async def _kept(keeper: ObjectKeeper, place: str) -> str:
+    """The object with the output that is in a file, or else the same place. Raises ReflowError."""
+    data = await asyncio.to_thread(_end_of, place)
+    return str((await keeper.put_objects([data]))[0]) if data else place
+
+
+def _end_of(path: str) -> bytes:
+    """The end of a file; nothing when there is none."""
+    try:
+        with open(path, "rb") as stream:
+            stream.seek(max(0, os.fstat(stream.fileno()).st_size - MOST_OUTPUT_BYTES))
+            return stream.read(MOST_OUTPUT_BYTES)
+    except OSError:
+        return b""
 
 
 def _left(path: str) -> str:

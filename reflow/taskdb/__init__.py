@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
 
 from reflow.core.digest import Digest, DigestPrefix
+from reflow.core.errors import ReflowError
 from reflow.core.resources import NO_RESOURCES, Resources
 
 __all__ = [
@@ -181,6 +182,10 @@ class ObjectKeeper(Protocol):
 
     async def put_objects(self, objects: Iterable[bytes]) -> list[Digest]:
         """Store objects; their digests in order."""
+        ...
+
+    async def read_objects(self, digests: Collection[Digest]) -> Mapping[Digest, bytes | ReflowError]:
+        """Read objects; one that cannot be read has its error instead."""
         ...
 
 

@@ -270,8 +270,10 @@ def test_a_run_is_looked_at_from_another_machine(machine: Machine) -> None:
     for work in (here, there):
         assert id.removeprefix("sha256:")[:8] in work.reflow("ps", "-a", "-i", "-l").ok().out
         assert sorted(task_ids(work, id)) == ["p.Main", "p.a"]
+        assert work.reflow("logs", task_ids(work, id)["p.a"]).ok().out == "said\n"
+        assert work.reflow("logs", task_ids(work, id)["p.Main"]).ok().out == ""
         work.reflow("list").ok()
-    assert "said" in here.reflow("logs", task_ids(here, id)["p.a"]).ok().out
+    assert f"run ID: {id.removeprefix('sha256:')[:8]}" in there.reflow("logs", id).ok().out
 
 
 def task_ids(work: Workspace, run_id: str) -> dict[str, str]:
