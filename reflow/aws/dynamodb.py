@@ -142,6 +142,9 @@ class DynamoDB:
         return DirectTransport(endpoint, self._session.region, self._access())
 
     def _access(self) -> Callable[[], Access]:
+        told = self._session.environment_access()
+        if told is not None:
+            return lambda: told
         self._session.credentials()
 
         def access() -> Access:

@@ -12,6 +12,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from reflow.aws.settings import usable
+from reflow.aws.sigv4 import Access
 from reflow.core.errors import Kind, ReflowError
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 DEFAULT_REGION = "us-west-2"
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 60.0
+_PROFILE = ("AWS_PROFILE", "AWS_DEFAULT_PROFILE")
 
 
 class AwsSession:
@@ -62,6 +64,8 @@ class AwsSession:
 
     def profile(self) -> dict[str, Any]:
         """What AWS's file says of the profile in use."""
+        if not any(os.environ.get(name) for name in _PROFILE) and not _has_configuration():
+            return {}
         with usable():
             return dict(self.botocore.get_scoped_config())
 
@@ -78,6 +82,17 @@ class AwsSession:
             )
             raise ReflowError(Kind.NOT_ALLOWED, "aws", cause=cause)
         return found
+
+    def environment_access(self) -> Access | None:
+        """Credentials that variables alone give, for good; None when botocore has to be asked.
+
+        It would take them before all others.
+        """
+        environ = os.environ
+        key, secret = environ.get("AWS_ACCESS_KEY_ID"), environ.get("AWS_SECRET_ACCESS_KEY")
+        if not key or not secret or environ.get("AWS_CREDENTIAL_EXPIRATION"):
+            return None
+        return Access(key, secret, environ.get("AWS_SESSION_TOKEN") or environ.get("AWS_SECURITY_TOKEN"))
 
     def frozen_credentials(self) -> ReadOnlyCredentials | None:
         """Credentials for one request, fresh; None when there are none. It may block."""
@@ -131,3 +146,9 @@ class AwsSession:
             for client in self._clients.values():
                 client.close()
             self._clients.clear()
+
+
+def _has_configuration() -> bool:
+    """Whether there is a file of AWS's that may have a profile."""
+    path = os.path.expanduser(os.environ.get("AWS_CONFIG_FILE") or "~/.aws/config")
+    return os.path.isfile(path)

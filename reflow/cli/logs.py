@@ -17,7 +17,7 @@ from reflow.runtime.home import runs_dir
 from reflow.runtime.log import LEVELS, parse_level
 
 if TYPE_CHECKING:
-    from reflow.taskdb import Run, Task
+    from reflow.taskdb import Run, Task, TaskDB
 
 _DETAILS = f"""\
 Logs prints the log of a run, or what an exec wrote.
@@ -105,9 +105,9 @@ async def _recorded(app: App, word: str, prefix: DigestPrefix, arguments: Argume
             await _stored_run_log(app, runs[0], level)
             return 0
         if not arguments["f"]:
-            await _print_output(app, tasks[0], is_stdout=arguments["stdout"])
+            await _print_output(app, taskdb, tasks[0], is_stdout=arguments["stdout"])
             return 0
-        follower = _Follower(app, tasks[0], is_stdout=arguments["stdout"])
+        follower = _Follower(app, taskdb, tasks[0], is_stdout=arguments["stdout"])
         while not await follower.step():
             found = await taskdb.tasks(TaskQuery(id=DigestPrefix(tasks[0].id)))
             follower.task = found[0] if found else follower.task
@@ -134,11 +134,23 @@ async def _read_object(app: App, digest: Digest) -> bytes:
         await repository.close()
 
 
-async def _print_output(app: App, task: Task, *, is_stdout: bool) -> None:
+async def _read_output(app: App, taskdb: TaskDB, digest: Digest) -> bytes:
+    """An object with output: of the record, where that has objects of its own."""
+    from reflow.taskdb import ObjectKeeper
+
+    if not isinstance(taskdb, ObjectKeeper):
+        return await _read_object(app, digest)
+    data = (await taskdb.read_objects([digest]))[digest]
+    if not isinstance(data, bytes):
+        raise data
+    return data
+
+
+async def _print_output(app: App, taskdb: TaskDB, task: Task, *, is_stdout: bool) -> None:
     """Print what there is of a task's output."""
     place = task.stdout if is_stdout else task.stderr
     if place.startswith("sha256:"):
-        app.write_bytes(await _read_object(app, Digest.parse(place)))
+        app.write_bytes(await _read_output(app, taskdb, Digest.parse(place)))
         return
     _copy_file(app, place)
 
@@ -156,9 +168,10 @@ def _copy_file(app: App, path: str) -> None:
 class _Follower:
     """Prints a growing file from where it stopped last time."""
 
-    def __init__(self, app: App, task: Task, *, is_stdout: bool) -> None:
+    def __init__(self, app: App, taskdb: TaskDB, task: Task, *, is_stdout: bool) -> None:
         self.task = task
         self._app = app
+        self._taskdb = taskdb
         self._is_stdout = is_stdout
         self._offset = 0
 
@@ -167,7 +180,7 @@ class _Follower:
         has_ended = not is_live(self.task)
         place = self.task.stdout if self._is_stdout else self.task.stderr
         if place.startswith("sha256:"):
-            data = await _read_object(self._app, Digest.parse(place))
+            data = await _read_output(self._app, self._taskdb, Digest.parse(place))
             self._print(data[self._offset :])
         else:
             self._print(_read_from(place, self._offset))

@@ -14,6 +14,7 @@ from reflow.core.execconfig import ExecInspect
 from reflow.core.gojson import dump_json
 from reflow.core.units import format_duration, format_size
 from reflow.core.wire import exec_inspect_from_json
+from reflow.flow.digest import NO_COMMAND_ID
 from reflow.taskdb import Run, Task
 
 RUN_COLUMNS = (
@@ -172,7 +173,7 @@ def _usage(inspect: ExecInspect | None) -> tuple[float, float, float]:
 
 def _processes(task: Task, inspect: ExecInspect | None) -> str:
     if inspect is None:
-        return "[exec]" if task.image_cmd_id is not None else "[]"
+        return "[]" if task.image_cmd_id in (None, NO_COMMAND_ID) else "[exec]"
     if inspect.config.type != "exec" or not inspect.commands:
         return f"[{inspect.config.type}]"
     names = Counter(os.path.basename(command.split(" ", 1)[0]) for command in inspect.commands)

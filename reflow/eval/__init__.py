@@ -11,7 +11,7 @@ evaluation is told (`EvalConfig`) and what it tells (`Report`).
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -159,8 +159,10 @@ class EvalConfig:
     ``current_assertions`` is given for the policy *exact*: a cached value counts only if what it asserts of
     the world is still so. None is the policy *never*. ``hash_files`` hashes local files that a
     continuation brought up (and makes them known to whoever looks for inputs); None hashes in a thread.
+    ``keep_files`` puts hashed local files where others find them; None: nobody needs that.
     With ``is_dry`` nothing is executed and nothing is written: what would be fails with WouldRunError.
-    ``predict`` tells how much memory execs get; None: what their programs say.
+    ``predict`` tells how much memory execs get; None: what their programs say. ``images`` are those that
+    ``resolve_image`` is asked for, as written; the others are used as written. None: it is asked for all.
     ``span`` is told of look-ups and writes of the cache. ``is_repair``: every node that can be seen is looked
     up, after its dependencies (but whether they have values or not), and gets the keys that it lacks.
     """
@@ -175,10 +177,12 @@ class EvalConfig:
     recompute_empty: bool = False
     invalidate: Callable[[Flow], bool] | None = None
     resolve_image: ImageResolver | None = None
+    images: Collection[str] | None = None
     key_namespace: KeyNamespace | None = None
     snapshot: Callable[[str], Awaitable[Fileset]] | None = None
     current_assertions: AssertionSource | None = None
     hash_files: Callable[[Sequence[LocalFile]], Awaitable[None]] | None = None
+    keep_files: Callable[[Sequence[LocalFile]], Awaitable[None]] | None = None
     is_dry: bool = False
     is_repair: bool = False
     span: SpanTaker | None = None

@@ -30,8 +30,10 @@ from reflow.eval.hashing import Hashing
 from reflow.eval.imagename import ImageNames
 from reflow.eval.lookup import Ledger, LookUps, open_cache
 from reflow.eval.noderun import NodeRun, World
+from reflow.eval.origin import Origins
 from reflow.eval.summary import Summary
 from reflow.eval.worklist import WorkList
+from reflow.flow.data import LocalFile
 from reflow.flow.digest import cache_keys, digest
 from reflow.flow.node import Data, Exec, Extern, Flow, Intern
 
@@ -65,11 +67,13 @@ class Evaluator:
         self._reader, self._writer = open_cache(config, self._witness)
         self._work = WorkList(self._when(), self._is_valid, self._log)
         self._work.rescues = config.is_repair
+        self._work.keeps_files = config.keep_files is not None
         self._hashing = Hashing(self._work, config.hash_files, self._fail)
         self._world = World(
             config.scheduler, config.report, self.stats, self._witness, self._may_start, config.predict
         )
-        self._images = ImageNames(config.resolve_image, self._log)
+        self._images = ImageNames(config.resolve_image, self._log, config.images)
+        self._origins = Origins()
         self._look_ups = None if self._reader is None else self._make_look_ups(self._reader)
         self._held: deque[Cell] = deque()
         self._held_since: float | None = None
@@ -300,19 +304,31 @@ class Evaluator:
     async def _store(self, cells: Sequence[Cell]) -> None:
         contents = [_content(cell.node) for cell in cells]
         try:
-            digests = await self._names(contents)
+            stored = await self._stored(contents)
         except ReflowError as err:
             for cell in cells:
                 self._fail(cell, err)
             return
-        for cell, content, name in zip(cells, contents, digests, strict=True):
-            self._work.finish(cell, Fileset.of_file(File(name, len(content))))
+        for cell, file in zip(cells, stored, strict=True):
+            self._work.finish(cell, Fileset.of_file(file))
 
-    async def _names(self, contents: list[bytes]) -> list[Digest]:
-        """Digests of contents, which are stored unless nothing may be."""
+    async def _stored(self, contents: Sequence[bytes | LocalFile]) -> list[File]:
+        """Files with these contents, which are stored unless nothing may be."""
+        inline = [content for content in contents if isinstance(content, bytes)]
+        files = [content for content in contents if not isinstance(content, bytes)]
         if self._config.is_dry:
-            return [Digest.of(content) for content in contents]
-        return await self._config.repository.put_bytes_many(contents)
+            names = [Digest.of(content) for content in inline]
+        else:
+            if files and self._config.keep_files is not None:
+                await self._config.keep_files(files)
+            names = await self._config.repository.put_bytes_many(inline) if inline else []
+        found = iter(names)
+        return [
+            File(next(found), len(content))
+            if isinstance(content, bytes)
+            else File(content.digest, content.size)
+            for content in contents
+        ]
 
     async def _snapshot(self, cell: Cell, url: str) -> None:
         assert self._config.snapshot is not None
@@ -353,7 +369,8 @@ class Evaluator:
         execution = self._execution(node)
         keys = cache_keys(node, values, execution.image)
         try:
-            done = await run.to_end(build_config(node, values, execution.image), values, keys)
+            arguments = self._origins.arguments(node, values)
+            done = await run.to_end(build_config(node, arguments, execution.image), values, keys)
         except asyncio.CancelledError:
             self.decisions.ran(execution._replace(task=run.task, has_run=run.has_run))
             raise
@@ -373,7 +390,6 @@ class Evaluator:
                 self._writer.add(node, keys, done.value)
 
 
-def _content(node: Flow) -> bytes:
+def _content(node: Flow) -> bytes | LocalFile:
     assert isinstance(node, Data)
-    assert isinstance(node.content, bytes)
     return node.content

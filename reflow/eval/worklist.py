@@ -44,6 +44,7 @@ class WorkList:
 
     ``is_valid`` tells whether a node may be taken from the cache, ``log`` takes (level, text). When it
     ``rescues``, what depends on a failure is looked up by its logical digest before it counts as failed.
+    When it ``keeps_files``, local files are stored like inline data.
     """
 
     def __init__(self, when: When, is_valid: Callable[[Flow], bool], log: Callable[[str, str], None]) -> None:
@@ -57,6 +58,7 @@ class WorkList:
         self.is_stopping = False
         self.external_count = 0
         self.rescues = False
+        self.keeps_files = False
         self._when = when
         self._is_valid = is_valid
         self._log = log
@@ -275,7 +277,7 @@ class WorkList:
 
     def _take_data(self, cell: Cell, node: Data) -> None:
         content = node.content
-        if isinstance(content, bytes):
+        if isinstance(content, bytes) or (content.is_hashed and self.keeps_files):
             cell.phase = OUTSIDE
             self.to_store.append(cell)
         elif content.is_hashed:

@@ -199,3 +199,7 @@ def cache_keys(
 def image_command_id(image: str, cmd: str) -> Digest:
     """Name of an image and a command together, as the task database records it."""
     return Digest.of_text(image + cmd)
+
+
+NO_COMMAND_ID = image_command_id("", "")
+"""That of tasks that run no command."""

@@ -1,7 +1,8 @@
 """URLs as Go's ``net/url`` reads and writes them.
 
-A program's URL is parsed and written again before it enters a flow, so it may change on the way: the scheme
-becomes lowercase, and characters that may not stand where they do are escaped. Digests hang on it.
+What Go writes may differ from what it has read: the scheme becomes lowercase, and characters that may not
+stand where they do are escaped. The original gives that to the store, and so finds no object whose key has
+such characters; we give what the program has written (`parse_place`). Where both are equal, digests are.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
 
 
 class URL(NamedTuple):
-    """A URL: its scheme (lowercase, empty for a relative one) and all of it, written as Go does."""
+    """A URL: its scheme (lowercase, empty for a relative one) and all of it."""
 
     scheme: str
     text: str
@@ -50,6 +51,18 @@ def parse_url(raw: bytes) -> URL:
 
         raise EvalError(f"parse {quote(shown)}: {err}") from None
     return URL(scheme.decode(), text.decode("utf-8", "surrogateescape"))
+
+
+def parse_place(raw: bytes) -> URL:
+    """Read the URL of a place: as written, but for the case of the scheme. Raises EvalError with Go's text.
+
+    A percent sign is a character like any other: keys may have it anywhere.
+    """
+    found = _SCHEME.match(raw)
+    if found is None:
+        return parse_url(raw)
+    scheme = parse_url(raw.replace(b"%", b"%25")).scheme
+    return URL(scheme, scheme + raw[found.end() - 1 :].decode("utf-8", "surrogateescape"))
 
 
 def _parse(raw: bytes) -> tuple[bytes, bytes]:

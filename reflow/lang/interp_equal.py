@@ -12,14 +12,13 @@ from functools import partial
 from typing import Any
 
 from reflow.core.digest import Digest
-from reflow.core.fileset import File, path_bytes
+from reflow.core.fileset import File
 from reflow.flow.node import Coerce, Flow, Intern
 from reflow.lang import types as t
 from reflow.lang.coerce import file_of
 from reflow.lang.diagnostic import EvalError
 from reflow.lang.evaluation import Site
 from reflow.lang.extent import is_too_large
-from reflow.lang.gourl import parse_url
 from reflow.lang.order import equal
 from reflow.lang.value import Dir, MapValue, Struct, Value, Variant
 
@@ -72,8 +71,7 @@ def _interned(site: Site, file: File) -> Value:
     """A file as it is, a reference as the node that reads it."""
     if file.is_resolved:
         return file
-    url = parse_url(path_bytes(file.source))
-    intern = Intern(url.text, must_intern=True, ident=site.ident, pos=site.expr.pos)
+    intern = Intern(file.source, must_intern=True, ident=site.ident, pos=site.expr.pos)
     return file_of(intern)
 
 

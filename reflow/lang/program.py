@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from reflow.core.errors import Kind, ReflowError
 from reflow.flow.node import Flow
@@ -32,7 +33,7 @@ class Program:
 
     ``path`` is as it is shown in messages. ``params`` are texts of the parameters by name, sorted; ``args``
     the words after the program. ``main`` is forced: an immediate value, or a flow when something is to be
-    computed. ``images`` are those of the execs built so far.
+    computed. ``images`` are those of the execs built so far. ``bundle`` makes the program's archive (.rfx).
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Program:
         main: Value,
         main_type: Type,
         images: Sequence[str],
+        bundle: Callable[[], bytes],
     ) -> None:
         self.path = path
         self.args = list(args)
@@ -52,6 +54,7 @@ class Program:
         self.main = main
         self.main_type = main_type
         self.images = list(images)
+        self.bundle = bundle
 
     @property
     def is_immediate(self) -> bool:
@@ -75,7 +78,17 @@ def load(path: str, argv: Sequence[str], session: Session, *, make_absolute: boo
     main_type = _main_type(module)
     with _deep_and_quick(path):
         main = _forced(path, values["Main"], main_type)
-    return Program(path, argv, module, params, main, main_type, session.images())
+    bundle = partial(_bundle, session, module.path)
+    return Program(path, argv, module, params, main, main_type, session.images(), bundle)
+
+
+def _bundle(session: Session, path: str) -> bytes:
+    """A program with all that it makes; one that was opened from an archive is that archive."""
+    if extension_of(path) == ".rfx":
+        return session.sources[path]
+    from reflow.lang.bundle import archive, make_bundle
+
+    return archive(make_bundle(session.sources, path, None))
 
 
 def _check_extension(path: str) -> None:

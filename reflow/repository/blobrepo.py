@@ -23,6 +23,9 @@ CONCURRENCY = 64
 _SPOOLED_BYTES = 8 << 20
 _OBJECTS = "objects/"
 
+_ABSENT = Digest(bytes(32))
+"""Nothing has this digest."""
+
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
@@ -47,6 +50,19 @@ class BlobRepository:
     def key(self, digest: Digest) -> str:
         """Where an object is, or would be."""
         return f"{self._prefix}{_OBJECTS}{digest}"
+
+    async def open(self) -> None:
+        """See whether it can be reached, and read. Raises NOT_EXIST, NOT_ALLOWED, and the like."""
+        bucket = await self.bucket()
+        try:
+            await bucket.file(self.key(_ABSENT))
+        except ReflowError as err:
+            if kind_of(err) is Kind.NOT_EXIST:
+                return
+            if kind_of(err) is not Kind.NOT_ALLOWED:
+                raise
+            cause = "these credentials may not read it (that takes s3:GetObject and s3:ListBucket)"
+            raise ReflowError(Kind.NOT_ALLOWED, "repository", self.url, cause=cause) from err
 
     async def bucket(self) -> Bucket:
         """The bucket. Raises NOT_EXIST, NOT_ALLOWED, or that it cannot be reached."""

@@ -9,6 +9,7 @@ be uploaded is kept here.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from functools import partial
@@ -17,10 +18,12 @@ from typing import TYPE_CHECKING
 from reflow.core.digest import Digest, DigestPrefix
 from reflow.core.errors import Kind, ReflowError, kind_of
 from reflow.core.fileset import File
+from reflow.disk.filesystem import copy_file, translate_error
 from reflow.repository import LocalFiles, Repository
 from reflow.repository.blobrepo import BlobRepository
 from reflow.repository.filerepo import FileRepository
 from reflow.repository.gather import gather_all
+from reflow.repository.objectfile import hash_file
 
 MOVED_AT_ONCE = 16
 
@@ -87,6 +90,32 @@ class LayeredRepository:
                 raise ReflowError(Kind.INTEGRITY, "repository.upload", digest, cause=cause)
             await self.shared.upload(await self.local.stat(digest), self.local.path(digest))
 
+    async def share(self, paths: Mapping[Digest, str], sizes: Mapping[Digest, int]) -> None:
+        """Upload files of a user, by their digests, as far as others do not have them.
+
+        A copy is uploaded whose contents were seen to be right. Raises INVALID for a file that has changed.
+        """
+        absent = await self.shared.missing(sizes)
+        await gather_all(
+            [self._share(File(digest, sizes[digest]), paths[digest]) for digest in sorted(absent)]
+        )
+
+    async def _share(self, file: File, path: str) -> None:
+        async with self._slots:
+            copy = f"{self.root}/tmp/share-{Digest.random().short}-{os.getpid()}"
+            try:
+                found = await asyncio.to_thread(_copy, path, copy)
+                if found != file.id:
+                    raise ReflowError(
+                        Kind.INVALID, "file", path, cause="changed since it was read; run again"
+                    )
+                await self.shared.upload(file, copy)
+            except OSError as err:
+                raise translate_error(err, "file", path) from err
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(copy)
+
     async def find(self, prefix: DigestPrefix) -> list[Digest]:
         """Objects that an abbreviated digest may stand for."""
         found = set(await self.local.find(prefix))
@@ -107,6 +136,21 @@ class LayeredRepository:
         absent = await self.local.missing(sizes)
         absent -= await self.shared.missing({digest: sizes[digest] for digest in absent})
         await gather_all([self._fetch_once(File(digest, sizes[digest])) for digest in sorted(absent)])
+
+    async def bring(self, digests: Collection[Digest]) -> None:
+        """Like `fetch`, for objects whose sizes are not known."""
+        absent = await self.local.missing(digests)
+        if not self.is_private:
+            found = await gather_all([self._known(digest) for digest in sorted(absent)])
+            await self.fetch([file for file in found if file is not None])
+
+    async def _known(self, digest: Digest) -> File | None:
+        try:
+            return await self.shared.stat(digest)
+        except ReflowError as err:
+            if kind_of(err) is not Kind.NOT_EXIST:
+                raise
+            return None
 
     async def _fetch_once(self, file: File) -> None:
         """Fetch an object, once for all who want it."""
@@ -169,6 +213,13 @@ class LayeredRepository:
             task.cancel()
         await self.shared.close()
         await self.local.close()
+
+
+def _copy(path: str, target: str) -> Digest:
+    """Copy a file; the digest of the copy. Raises OSError."""
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    copy_file(path, target)
+    return hash_file(target).digest
 
 
 if TYPE_CHECKING:

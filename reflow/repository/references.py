@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from reflow.blob import Bucket
 from reflow.blob.asserting import assertions_about
@@ -42,12 +42,27 @@ def parse_url(url: str) -> Place:
     return Place(scheme, bucket, key)
 
 
+class Contents(Protocol):
+    """Where contents are on this machine: objects, and files of users. Both methods block."""
+
+    def locate(self, digest: Digest) -> tuple[str, bool]:
+        """A path with these contents, and whether it is a user's own file. Raises NOT_EXIST."""
+        ...
+
+    def check_unchanged(self, digest: Digest) -> None:
+        """Check what `locate` found. Raises INVALID, INTEGRITY."""
+        ...
+
+
 class References:
     """Finds, fetches and writes what URLs name; ``repository`` takes what is fetched."""
 
-    def __init__(self, open_bucket: BucketOpener, repository: FileRepository | LayeredRepository) -> None:
+    def __init__(
+        self, open_bucket: BucketOpener, repository: FileRepository | LayeredRepository, contents: Contents
+    ) -> None:
         self._open_bucket = open_bucket
         self._repository = repository
+        self._contents = contents
         self._slots = asyncio.Semaphore(MOVED_AT_ONCE)
         self._writes = asyncio.Semaphore(MOVED_AT_ONCE)
         self._resolving: dict[tuple[str, str], asyncio.Task[File]] = {}
@@ -119,17 +134,17 @@ class References:
         return _resolved(file, stored.id, stored.size)
 
     async def intern(self, url: str) -> Fileset:
-        """Bring what is at a URL into the repository; empty objects too, which have no snapshot."""
+        """Bring what is at a URL into the repository; empty objects too, which have no snapshot.
+
+        As in the original the files assert nothing of where they came from.
+        """
         bucket, key = await self._at(url)
         if key and not key.endswith("/"):
             files = {".": await bucket.file(key)}
         else:
             found = bucket.scan(key, has_metadata=True)
             files = {name.removeprefix(key): file async for name, file in found if not name.endswith("/")}
-        asserted = {
-            path: file.with_assertions(assertions_about(file.source, file)) for path, file in files.items()
-        }
-        return await self.resolve(Fileset(asserted))
+        return await self.resolve(Fileset(files))
 
     # Writing.
 
@@ -159,7 +174,11 @@ class References:
                 return
         stored = file if file.id is not None else await self._resolve_once(file)
         assert stored.id is not None
-        await target.upload(key, self._local().path(stored.id), content_hash=stored.id)
+        if isinstance(self._repository, LayeredRepository):
+            await self._repository.fetch([stored])
+        path, _ = await asyncio.to_thread(self._contents.locate, stored.id)
+        await target.upload(key, path, content_hash=stored.id)
+        await asyncio.to_thread(self._contents.check_unchanged, stored.id)
 
     async def _source(self, file: File) -> File | None:
         """Where a bucket has these contents already."""
@@ -199,4 +218,5 @@ async def _differs(bucket: Bucket, key: str, there: File, file: File) -> bool:
 
 
 def _resolved(file: File, id: Digest | None, size: int) -> File:
-    return File(id, size, file.source, file.etag, file.last_modified, file.content_hash, file.assertions)
+    """A reference with its contents; what was promised of them is no longer of interest."""
+    return File(id, size, file.source, file.etag, file.last_modified, None, file.assertions)

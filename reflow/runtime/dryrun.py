@@ -87,7 +87,9 @@ class DryRun:
 
     async def _evaluate(self) -> DryOutcome:
         report = _Quiet(self._log)
-        config = eval_config(self._config, self._request, self._stores, self._cluster, report)
+        config = eval_config(
+            self._config, self._request, self._stores, self._cluster, report, self._program.images
+        )
         evaluator = Evaluator(replace(config, is_dry=True))
         outcome = await evaluator.run(self._program.main)
         failed, continued = evaluator.failed(), evaluator.continued()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from reflow.eval import CacheMode, EvalConfig, Foresight, Report, SpanTaker
 from reflow.eval.predict import PredictorConfig
 from reflow.runtime.config import Config, ConfigError
@@ -23,10 +25,14 @@ def eval_config(
     stores: Stores,
     cluster: LocalCluster,
     report: Report,
+    images: Collection[str],
     span: SpanTaker | None = None,
     predict: Foresight | None = None,
 ) -> EvalConfig:
-    """What the evaluation of a run is told. The cluster must have chosen its executor."""
+    """What the evaluation of a run is told. The cluster must have chosen its executor.
+
+    ``images`` are those of the execs that the program had built when it was loaded.
+    """
     matches = request.invalidate
     return EvalConfig(
         scheduler=cluster,
@@ -39,10 +45,12 @@ def eval_config(
         recompute_empty=request.recompute_empty,
         invalidate=None if matches is None else lambda flow: matches(flow.ident),
         resolve_image=cluster.resolve_image,
+        images=frozenset(images),
         key_namespace=cluster.key_namespace,
         snapshot=stores.snapshot,
         current_assertions=stores.assertions if request.assert_policy == "exact" else None,
         hash_files=stores.inputs.hash_files,
+        keep_files=stores.keep_files if stores.is_shared else None,
         span=span,
         predict=predict,
     )

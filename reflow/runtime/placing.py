@@ -28,6 +28,7 @@ class ResultPlacer:
 
     def __init__(self, stores: Stores, target: str) -> None:
         self._target = target
+        self._stores = stores
         self._placer = Placer(stores.state, lambda digest: stores.inputs.locate(digest)[0])
 
     def check(self) -> None:
@@ -50,6 +51,7 @@ class ResultPlacer:
             group.update(row, f"placing {format_size(done)} of {format_size(total)}", share)
 
         try:
+            await self._stores.bring([entry for entry in entries.values() if isinstance(entry, Digest)])
             kept = await asyncio.to_thread(self._placer.place_tree, entries, self._target, progress)
         finally:
             is_stopped.set()

@@ -5,23 +5,29 @@ Trouble with the database is said once and never ends a run.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from reflow.core.digest import Digest
 from reflow.core.errors import ReflowError
 from reflow.core.execconfig import ExecConfig, ExecInspect
 from reflow.core.wire import exec_inspect_to_json
 from reflow.executor.layout import log_path
-from reflow.flow.digest import digest
+from reflow.flow.digest import digest, image_command_id
 from reflow.flow.node import Exec, Extern, Intern
 from reflow.pool import Exec as RunningExec
 from reflow.runtime.log import Log
-from reflow.taskdb import Run, Task, TaskDB
+from reflow.taskdb import ObjectKeeper, Run, Task, TaskDB
 
 LIFE = timedelta(minutes=2)
+MOST_OUTPUT_BYTES = 16 << 20
+"""What is stored of an exec's output for others: its end."""
+
+KEPT_AT_ONCE = 8
 DIRECT_URI = "local"
 DIRECT_IDENT = "scheduler.directTransfer"
 """How the original records a transfer that no exec did."""
@@ -40,10 +46,27 @@ class Record:
         self._local_dir = local_dir
         self._open: dict[Digest, Task] = {}
         self._has_failed = False
+        self._keeping: set[asyncio.Task[None]] = set()
+        self._slots = asyncio.Semaphore(KEPT_AT_ONCE)
 
-    def begin(self, executor: str) -> None:
-        """Write the run's row."""
+    def begin(self, executor: str, bundle: Callable[[], bytes] | None = None) -> None:
+        """Write the run's row, and behind it what ``bundle`` makes, where the database has a place for it."""
         self._run = dataclasses.replace(self._run, executor=executor)
+        self._put_run(self._run)
+        if bundle is not None and isinstance(self.taskdb, ObjectKeeper):
+            self._keep(self._keep_bundle(self.taskdb, bundle))
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        """Store objects in the background; `end` waits for it."""
+        self._keeping.add(asyncio.ensure_future(work))
+
+    async def _keep_bundle(self, keeper: ObjectKeeper, bundle: Callable[[], bytes]) -> None:
+        try:
+            (digest,) = await keeper.put_objects([await asyncio.to_thread(bundle)])
+        except ReflowError as err:
+            self._log.debug(f"the program of this run is not stored: {err}")
+            return
+        self._run = dataclasses.replace(self._run, bundle=digest)
         self._put_run(self._run)
 
     def task_started(
@@ -63,7 +86,7 @@ class Record:
             id=task_id,
             run_id=self._run.id,
             flow_id=digest(flow),
-            image_cmd_id=_image_command_id(config),
+            image_cmd_id=None if is_direct else image_command_id(config.image, config.cmd),
             ident=DIRECT_IDENT if is_direct else flow.ident or "?",
             attempt=attempt,
             resources=config.resources,
@@ -71,6 +94,7 @@ class Record:
             result_id=running.id,
             start=now,
             keepalive=now + LIFE,
+            labels=self._run.labels,
             stdout="" if is_direct else log_path(self._local_dir, running.id, "stdout"),
             stderr="" if is_direct else log_path(self._local_dir, running.id, "stderr"),
         )
@@ -89,12 +113,27 @@ class Record:
             end=datetime.now(UTC),
             keepalive=None,
             error="" if error is None else error.text(": "),
+            failure=None if error is None else error.to_json(),
             stdout=_left(task.stdout) if inspect is None else _place(inspect.stdout, inspect.stdout_path),
             stderr=_left(task.stderr) if inspect is None else _place(inspect.stderr, inspect.stderr_path),
             inspect=None if inspect is None else exec_inspect_to_json(inspect, with_extras=True),
         )
         self._put_task(task)
+        if isinstance(self.taskdb, ObjectKeeper) and (task.stdout or task.stderr):
+            self._keep(self._keep_logs(self.taskdb, task))
         return task
+
+    async def _keep_logs(self, keeper: ObjectKeeper, task: Task) -> None:
+        """Store what an exec has written where others find it."""
+        stdout, stderr = task.stdout, task.stderr
+        try:
+            async with self._slots:
+                stdout = await _kept(keeper, stdout)
+                stderr = await _kept(keeper, stderr)
+        except ReflowError as err:
+            self._log.debug(f"the output of {task.ident} is not stored: {err}")
+        if (stdout, stderr) != (task.stdout, task.stderr):
+            self._put_task(dataclasses.replace(task, stdout=stdout, stderr=stderr))
 
     @property
     def is_kept(self) -> bool:
@@ -107,6 +146,8 @@ class Record:
 
     async def end(self, result: str, error: str, runlog: Digest | None, graph: Digest | None) -> None:
         """Write how the run ended, and make everything durable. The database stays open."""
+        if self._keeping:
+            await asyncio.gather(*self._keeping)
         self._run = dataclasses.replace(
             self._run,
             end=datetime.now(UTC),
@@ -146,6 +187,22 @@ class Record:
             self._log.error(f"this run is not recorded (reflow ps, info and logs will miss it): {error}")
 
 
+async def _kept(keeper: ObjectKeeper, place: str) -> str:
+    """The object with the output that is in a file, or else the same place. Raises ReflowError."""
+    data = await asyncio.to_thread(_end_of, place)
+    return str((await keeper.put_objects([data]))[0]) if data else place
+
+
+def _end_of(path: str) -> bytes:
+    """The end of a file; nothing when there is none."""
+    try:
+        with open(path, "rb") as stream:
+            stream.seek(max(0, os.fstat(stream.fileno()).st_size - MOST_OUTPUT_BYTES))
+            return stream.read(MOST_OUTPUT_BYTES)
+    except OSError:
+        return b""
+
+
 def _left(path: str) -> str:
     """The output of an exec that did not come to its end, if it left any."""
     return path if os.path.exists(path) else ""
@@ -154,9 +211,3 @@ def _left(path: str) -> str:
 def _place(stored: Digest | None, path: str) -> str:
     """Where the output of a finished exec is: an object, a file, or nowhere."""
     return str(stored) if stored is not None else path
-
-
-def _image_command_id(config: ExecConfig) -> Digest | None:
-    if config.type != "exec":
-        return None
-    return Digest.of_text(config.image + config.cmd)

@@ -1,8 +1,12 @@
-"""Interns from, and externs to, buckets: done by the run itself, without an executor."""
+"""Interns from, and externs to, buckets: done by the run itself, without an executor.
+
+In the record an intern is an exec of a machine and an extern is a direct transfer, as the original has them.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -16,6 +20,9 @@ from reflow.runtime.record import DIRECT_URI
 from reflow.runtime.stores import Stores, is_local_url
 from reflow.sched import Task, TaskOutcome
 
+_MACHINE = os.urandom(8).hex()
+"""What interns of this process name as the machine they ran on."""
+
 
 def is_remote(config: ExecConfig) -> bool:
     """Whether something is moved from or to elsewhere."""
@@ -24,7 +31,9 @@ def is_remote(config: ExecConfig) -> bool:
 
 async def run_remote(task: Task, stores: Stores) -> TaskOutcome:
     """Move what a task wants moved."""
-    transfer = RemoteTransfer(_result_id(task), task.config)
+    is_direct = task.config.type == "extern"
+    uri = DIRECT_URI if is_direct else f"{_MACHINE}/{task.id.hex()}"
+    transfer = RemoteTransfer(_result_id(task), uri, task.config)
     if task.on_start is not None:
         task.on_start(transfer)
     try:
@@ -33,7 +42,8 @@ async def run_remote(task: Task, stores: Stores) -> TaskOutcome:
         transfer.finish(EMPTY_FILESET, err)
         return TaskOutcome(error=err)
     transfer.finish(fileset, None)
-    return TaskOutcome(result=ExecResult(fileset=fileset), inspect=None)
+    inspect = None if is_direct else await transfer.inspect()
+    return TaskOutcome(result=ExecResult(fileset=fileset), inspect=inspect)
 
 
 def _result_id(task: Task) -> Digest:
@@ -56,9 +66,9 @@ async def _moved(config: ExecConfig, stores: Stores) -> Fileset:
 class RemoteTransfer:
     """What stands for an exec while something is moved."""
 
-    def __init__(self, id: Digest, config: ExecConfig) -> None:
+    def __init__(self, id: Digest, uri: str, config: ExecConfig) -> None:
         self.id = id
-        self.uri = DIRECT_URI
+        self.uri = uri
         self._config = config
         self._created = datetime.now(UTC)
         self._done = asyncio.Event()

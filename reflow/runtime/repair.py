@@ -73,7 +73,7 @@ class Repair:
         if program.is_immediate:
             return
         report = _RepairReport(self._log)
-        config = eval_config(self._config, self._request, self._stores, self._cluster, report)
+        config = eval_config(self._config, self._request, self._stores, self._cluster, report, program.images)
         config = replace(
             config, assoc=self._assoc, scheduler=_Nowhere(), cache=CacheMode.READWRITE, is_repair=True
         )

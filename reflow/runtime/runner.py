@@ -137,7 +137,7 @@ class Runner:
                 self._placer.check()
                 await self._cluster.choose(self._program.images)
             record.taskdb = self._stores.taskdb
-            record.begin(self._cluster.executor_name)
+            record.begin(self._cluster.executor_name, self._program.bundle)
             if self._member is None:
                 await self._hash_inputs()
             await self._phases(state_file, record)
@@ -192,9 +192,10 @@ class Runner:
             id=self.id,
             user=self._config.user,
             program=self._program.path,
-            args=[f"-{name}={text}" for name, text in self._program.params.items()],
+            args=self._program.args,
             start=datetime.now(UTC),
             keepalive=datetime.now(UTC) + LIFE,
+            labels=self._config.labels,
         )
 
     def _announce(self) -> None:
@@ -301,6 +302,7 @@ class Runner:
                 self._stores,
                 self._cluster,
                 report,
+                self._program.images,
                 None if self._trace is None else self._trace.span,
                 foresight(self._config, request, self._stores, report),
             )
@@ -390,6 +392,8 @@ class Runner:
 
     async def _close_record(self, record: Record, graph: bytes) -> None:
         """Store log and graph as objects and write how the run ended."""
+        if not self._stores.is_open:
+            return  # what kept it from that has been said
         digests: list[Digest | None] = [None, None]
         if record.is_kept:
             objects = [self._log.run_log.content()] if self._log.run_log is not None else []

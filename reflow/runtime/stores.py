@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
@@ -15,8 +15,9 @@ from reflow.core.errors import Kind, ReflowError, kind_of
 from reflow.core.execconfig import ExecConfig, InputArg
 from reflow.core.fileset import Fileset
 from reflow.disk.database import Database
-from reflow.flow.data import LocalFile
+from reflow.flow.data import INLINE_LIMIT_BYTES, LocalFile
 from reflow.repository.filerepo import FileRepository
+from reflow.repository.gather import gather_all
 from reflow.repository.hashing import HashProgress
 from reflow.repository.inputs import LocalInputs
 from reflow.repository.localstate import local_state
@@ -100,7 +101,7 @@ def is_local_url(url: str) -> bool:
 
 
 class Stores:
-    """The stores of one run."""
+    """The stores of one run. ``is_open`` says whether all were found to be usable."""
 
     def __init__(
         self, config: Config, local_files: Callable[[], Sequence[LocalFile]], *, checks_contents: bool
@@ -115,6 +116,7 @@ class Stores:
             "FileRepository | LayeredRepository", repository
         )
         self._references: References | None = None
+        self.is_open = False
         self.assoc = open_assoc(config)
         self.taskdb = open_taskdb(config)
         self.state = local_state(os.path.join(home(), LOCAL_STATE))
@@ -126,7 +128,7 @@ class Stores:
         if self._references is None:
             from reflow.repository.references import References
 
-            self._references = References(open_bucket, self.repository)
+            self._references = References(open_bucket, self.repository, self.inputs)
         return self._references
 
     async def snapshot(self, url: str) -> Fileset:
@@ -138,6 +140,21 @@ class Stores:
     async def assertions(self, key: AssertionKey) -> Assertions:
         """What is true now of what was asserted. Raises ReflowError when nobody can tell."""
         return await self.references.assertions(key)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether objects are kept for others too, as far as is known now."""
+        repository = self.repository
+        return (
+            not isinstance(repository, FileRepository) and repository.may_upload and not repository.is_private
+        )
+
+    async def keep_files(self, files: Sequence[LocalFile]) -> None:
+        """Upload hashed local inputs, but for those too large for the original's. Raises ReflowError."""
+        assert not isinstance(self.repository, FileRepository)
+        small = {file.digest: file for file in files if file.size <= INLINE_LIMIT_BYTES}
+        paths = {digest: file.path for digest, file in small.items()}
+        await self.repository.share(paths, {digest: file.size for digest, file in small.items()})
 
     async def staged(self, config: ExecConfig) -> ExecConfig:
         """The same exec with contents for references, and what it needs on this machine."""
@@ -151,6 +168,11 @@ class Stores:
             found = [arg.fileset for arg in config.args if isinstance(arg, InputArg)]
             await self.repository.fetch([file for fileset in found for file in fileset.all_files()])
         return config
+
+    async def bring(self, digests: Collection[Digest]) -> None:
+        """Have objects on this machine, as far as they are anywhere. Raises INTEGRITY."""
+        if not isinstance(self.repository, FileRepository):
+            await self.repository.bring(digests)
 
     def write_nothing(self) -> None:
         """Upload nothing: it is only to be found out what a run would do."""
@@ -177,12 +199,11 @@ class Stores:
 
     async def open(self) -> None:
         """Open all now: what is damaged, newer or cannot be reached ends a run before it begins."""
+        opening = [store.open() for store in (self.assoc, self.taskdb) if store is not None]
         if not isinstance(self.repository, FileRepository):
-            await self.repository.shared.bucket()
-        if self.assoc is not None:
-            await self.assoc.open()
-        if self.taskdb is not None:
-            await self.taskdb.open()
+            opening.append(self.repository.shared.open())
+        await gather_all(opening)
+        self.is_open = True
 
     async def close(self) -> None:
         """Make everything durable."""

@@ -8,17 +8,19 @@ the original has a place for.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
 
 from reflow.core.digest import Digest, DigestPrefix
+from reflow.core.errors import ReflowError
 from reflow.core.resources import NO_RESOURCES, Resources
 
 __all__ = [
     "Alloc",
     "Clusters",
+    "ObjectKeeper",
     "Pool",
     "Run",
     "RunQuery",
@@ -31,10 +33,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One ``reflow run``. ``args`` are the module's parameters as ``-name=value``.
-
-    ``bundle`` and ``labels`` are kept by shared databases only.
-    """
+    """One ``reflow run``. ``args`` are the words after the program, ``bundle`` is an object."""
 
     id: Digest
     user: str
@@ -58,7 +57,7 @@ class Task:
 
     ``inspect`` is what the executor told at the end (the JSON of an ExecInspect). ``stdout``, ``stderr``:
     paths while it runs, digests of objects or paths afterwards, as text. ``result_id``: the exec's id.
-    ``alloc_id`` (the alloc's row) and ``labels`` are kept by shared databases only.
+    ``error`` is a text, ``failure`` the error's JSON, when it was one of ours. ``alloc_id``: the alloc's row.
     """
 
     id: Digest
@@ -74,6 +73,7 @@ class Task:
     keepalive: datetime | None = None
     end: datetime | None = None
     error: str = ""
+    failure: Mapping[str, Any] | None = None
     stdout: str = ""
     stderr: str = ""
     inspect: Mapping[str, Any] | None = field(default=None)
@@ -173,6 +173,19 @@ class TaskDB(Protocol):
 
     async def close(self) -> None:
         """Flush and let go of resources."""
+        ...
+
+
+@runtime_checkable
+class ObjectKeeper(Protocol):
+    """A task database that has a place for what is large and belongs to its rows."""
+
+    async def put_objects(self, objects: Iterable[bytes]) -> list[Digest]:
+        """Store objects; their digests in order."""
+        ...
+
+    async def read_objects(self, digests: Collection[Digest]) -> Mapping[Digest, bytes | ReflowError]:
+        """Read objects; one that cannot be read has its error instead."""
         ...
 
 

@@ -7,7 +7,7 @@ raises why. A row is updated, never replaced whole: attributes of others stay.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
@@ -15,8 +15,10 @@ from reflow.aws.dynamodb import DynamoDB, Item, Request, gather
 from reflow.aws.session import AwsSession
 from reflow.core.digest import Digest, DigestPrefix, digest_text
 from reflow.core.errors import Kind, ReflowError
-from reflow.taskdb import Alloc, Clusters, Pool, Run, RunQuery, Task, TaskDB, TaskQuery
+from reflow.repository.gather import gather_all
+from reflow.taskdb import Alloc, Clusters, ObjectKeeper, Pool, Run, RunQuery, Task, TaskDB, TaskQuery
 from reflow.taskdb import dynamorow as rows
+from reflow.taskdb.dynamoquery import first, matches_run, matches_task, readable
 from reflow.taskdb.dynamorow import text_of
 
 WRITE_INTERVAL_S = 0.1
@@ -36,6 +38,10 @@ class _Batch(NamedTuple):
 
 class Objects(Protocol):
     """Where inspections are kept: a repository, usually of the database's own bucket."""
+
+    async def open(self) -> None:
+        """See whether it can be reached, and read."""
+        ...
 
     async def read_many(self, digests: Collection[Digest]) -> Mapping[Digest, bytes | ReflowError]:
         """Read objects; one that cannot be read has its error instead."""
@@ -71,9 +77,9 @@ class DynamoTaskDB:
     # Writing.
 
     async def open(self) -> None:
-        """See whether it can be reached, and read."""
-        key = {"ID": {"S": "sha256:"}}
-        await self._database.call("GetItem", {"TableName": self._table, "Key": key})
+        """See whether table and objects can be reached, and read."""
+        request = {"TableName": self._table, "Key": {"ID": {"S": "sha256:"}}}
+        await gather_all([self._database.call("GetItem", request), self._repository.open()])
 
     def put_run(self, run: Run) -> None:
         """Insert or replace a run's row."""
@@ -113,6 +119,14 @@ class DynamoTaskDB:
             await self._write()
         except ReflowError:
             self._schedule(_RETRY_S)  # `flush` says what is wrong
+
+    async def put_objects(self, objects: Iterable[bytes]) -> list[Digest]:
+        """Store what belongs to rows: bundles of programs, logs of execs."""
+        return await self._repository.put_bytes_many(objects)
+
+    async def read_objects(self, digests: Collection[Digest]) -> Mapping[Digest, bytes | ReflowError]:
+        """Read what belongs to rows."""
+        return await self._repository.read_many(digests)
 
     async def flush(self) -> None:
         """Write everything now. Raises what keeps it from being written; the rows stay pending."""
@@ -163,7 +177,8 @@ class DynamoTaskDB:
     async def _write_task(self, id: Digest, task: Task) -> None:
         inspect = None
         if task.inspect is not None:
-            (inspect,) = await self._repository.put_bytes_many([rows.inspect_bytes(task.inspect)])
+            data = rows.inspect_bytes(task.inspect, task.stdout, task.stderr)
+            (inspect,) = await self._repository.put_bytes_many([data])
         await self._update(rows.task_item(task, task.labels or self._labels, inspect), task)
 
     async def _update(self, item: Item, row: Run | Task) -> None:
@@ -221,14 +236,14 @@ class DynamoTaskDB:
             items = await self._since(query.since, rows.RUN)
         else:
             items = await self._scan(rows.RUN)
-        found = [run for run in _readable(items, rows.RUN, rows.run_of) if _matches_run(run, query)]
+        found = [run for run in readable(items, rows.RUN, rows.run_of) if matches_run(run, query)]
         return sorted(found, key=lambda run: (run.start, run.id), reverse=True)[: query.limit]
 
     async def tasks(self, query: TaskQuery) -> list[Task]:
         """Matching tasks, newest first; by ident, or image and command, only those that have ended."""
         await self.flush()
         items = [item for item in await self._task_items(query) if text_of(item, "Type") == rows.TASK]
-        items = [item for item in items if _matches_task(item, query)]
+        items = [item for item in items if matches_task(item, query)]
         items.sort(key=lambda item: (text_of(item, "StartTime"), text_of(item, "ID")), reverse=True)
         items = items[: query.limit]
         inspects = await self._inspects(items)
@@ -236,7 +251,7 @@ class DynamoTaskDB:
         def read(item: Item) -> Task:
             return rows.task_of(item, inspects.get(rows.inspect_digest(item)))
 
-        return _readable(items, rows.TASK, read)
+        return readable(items, rows.TASK, read)
 
     async def _task_items(self, query: TaskQuery) -> list[Item]:
         if query.id is not None:
@@ -291,7 +306,7 @@ class DynamoTaskDB:
         }
         if limit is not None:
             request["Limit"] = max(1, limit)
-        return await _first(self._database.query(request), limit)
+        return await first(self._database.query(request), limit)
 
     async def _since(self, since: datetime, kind: str) -> list[Item]:
         """Rows of a kind that were alive after a time: a query for each day, until tomorrow."""
@@ -349,52 +364,22 @@ class DynamoTaskDB:
 
     async def allocs(self, ids: Collection[Digest]) -> list[Alloc]:
         """Allocs by their rows' ids; unknown ones are left out."""
-        return _readable(await self._by_ids(ids), rows.ALLOC, rows.alloc_of)
+        return readable(await self._by_ids(ids), rows.ALLOC, rows.alloc_of)
 
     async def pools(self, ids: Collection[Digest]) -> list[Pool]:
         """Pools by their rows' ids; unknown ones are left out."""
-        return _readable(await self._by_ids(ids), rows.POOL, rows.pool_of)
+        return readable(await self._by_ids(ids), rows.POOL, rows.pool_of)
 
     async def pools_since(self, since: datetime) -> list[Pool]:
         """Pools that were alive after a time."""
-        return _readable(await self._since(since, rows.POOL), rows.POOL, rows.pool_of)
+        return readable(await self._since(since, rows.POOL), rows.POOL, rows.pool_of)
 
     async def _by_ids(self, ids: Collection[Digest]) -> list[Item]:
         texts = sorted({str(id) for id in ids})
         return [item async for item in self._database.batch_get(self._table, texts)]
 
 
-async def _first(items: AsyncIterator[Item], limit: int | None) -> list[Item]:
-    found: list[Item] = []
-    async for item in items:
-        if limit is not None and len(found) >= limit:
-            break
-        found.append(item)
-    return found
-
-
-def _readable(items: Iterable[Item], kind: str, read: Callable[[Item], _R]) -> list[_R]:
-    """Rows of a kind; those that are damaged are left out, as the original does."""
-    found: list[_R] = []
-    for item in items:
-        if text_of(item, "Type") == kind:
-            try:
-                found.append(read(item))
-            except (ValueError, KeyError, TypeError):
-                continue
-    return found
-
-
-def _matches_run(run: Run, query: RunQuery) -> bool:
-    active = run.end or run.keepalive or run.start
-    return query.user in (None, run.user) and (query.since is None or active >= query.since)
-
-
-def _matches_task(item: Item, query: TaskQuery) -> bool:
-    wanted = {"RunID": query.run_id, "ImgCmdID": query.image_cmd_id, "Ident": query.ident}
-    return all(text_of(item, name) == str(value) for name, value in wanted.items() if value is not None)
-
-
 if TYPE_CHECKING:
     _: type[TaskDB] = DynamoTaskDB
     _clusters: type[Clusters] = DynamoTaskDB
+    _keeper: type[ObjectKeeper] = DynamoTaskDB

@@ -1,7 +1,9 @@
 """Rows of the task database as items of DynamoDB, in the original's attributes.
 
 The original has no place for a run's program, result, error and executor, nor for paths of logs: they are not
-written, and read as empty. Times are whole seconds. Arguments are a set.
+written, and read as empty. Times are whole seconds. Arguments are a set. Objects with what an exec wrote are
+named in its inspection, in a member of ``Docker`` that the original passes over: what it wants to find by the
+attributes ``Stdout`` and ``Stderr`` is something else.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from reflow.taskdb import Alloc, Pool, Run, Task
 RUN, TASK, ALLOC, POOL = "run", "task", "alloc", "pool"
 _EXTRA_INSPECT = ("Stdout", "Stderr")
 _EXTRA_CONFIG = ("ArgNames", "Position")
+_LOGS = "Logs"
 
 
 def run_item(run: Run, labels: Collection[str]) -> Item:
@@ -53,18 +56,21 @@ def task_item(task: Task, labels: Collection[str], inspect: Digest | None) -> It
         item["ResultID"] = _s(str(task.result_id))
     if inspect is not None:
         item["Inspect"] = _s(str(inspect))
-        item |= {"Stdout": _s(_log_text(task.stdout)), "Stderr": _s(_log_text(task.stderr))}
+        item |= {"Stdout": _s(digest_text(None)), "Stderr": _s(digest_text(None))}
     if task.error and not (task.inspect or {}).get("ExecError"):
-        row = {"Op": "", "Arg": None, "Kind": "", "Error": _clean(task.error)}
+        row = task.failure or {"Op": "", "Arg": None, "Kind": "", "Error": _clean(task.error)}
         item["Error"] = _s(dump_json(row).decode())
     return item
 
 
-def inspect_bytes(inspect: Mapping[str, Any]) -> bytes:
-    """The object that is stored of an inspection: what the original has, one line."""
+def inspect_bytes(inspect: Mapping[str, Any], stdout: str = "", stderr: str = "") -> bytes:
+    """The object that is stored of an inspection, one line: what the original has, and where output is."""
     row = {name: value for name, value in inspect.items() if name not in _EXTRA_INSPECT}
     if isinstance(config := row.get("Config"), Mapping):
         row["Config"] = {name: value for name, value in config.items() if name not in _EXTRA_CONFIG}
+    logs = {name: place for name, place in (("Stdout", stdout), ("Stderr", stderr)) if _is_object(place)}
+    if logs:
+        row["Docker"] = {**(row.get("Docker") or {}), _LOGS: logs}
     return dump_json(row) + b"\n"
 
 
@@ -120,8 +126,9 @@ def task_of(item: Item, inspect: Mapping[str, Any] | None) -> Task:
         keepalive=_keepalive(item, start),
         end=_time(item, "EndTime"),
         error=_error(item, inspect),
-        stdout=_log(item, "Stdout"),
-        stderr=_log(item, "Stderr"),
+        failure=_failure(item),
+        stdout=_log(item, inspect, "Stdout"),
+        stderr=_log(item, inspect, "Stderr"),
         inspect=inspect,
         labels=labels_of(item),
     )
@@ -239,14 +246,28 @@ def _resources(item: Item) -> Resources:
     return Resources(row) if row else NO_RESOURCES
 
 
-def _log_text(place: str) -> str:
-    """An object's digest; a path on somebody's machine says nothing to others."""
-    return place if place.startswith("sha256:") and len(place) == 71 else digest_text(None)
+def _is_object(place: str) -> bool:
+    """Whether it names an object; a path on somebody's machine says nothing to others."""
+    return place.startswith("sha256:") and len(place) == 71
 
 
-def _log(item: Item, name: str) -> str:
+def _log(item: Item, inspect: Mapping[str, Any] | None, name: str) -> str:
     digest = _digest(item, name)
-    return "" if digest is None else str(digest)
+    if digest is not None:
+        return str(digest)
+    place: Any = inspect
+    for member in ("Docker", _LOGS, name):
+        place = place.get(member) if isinstance(place, Mapping) else None
+    return place if isinstance(place, str) and _is_object(place) else ""
+
+
+def _failure(item: Item) -> Mapping[str, Any] | None:
+    """The error of a task's row, unless it is a mere text."""
+    try:
+        row = load_json(text_of(item, "Error").encode())
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and not row.get("Error") else None
 
 
 def _error(item: Item, inspect: Mapping[str, Any] | None) -> str:

@@ -8,53 +8,59 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple
 
 from reflow.core.digest import Digest, DigestPrefix
 from reflow.core.errors import ReflowError
-from reflow.core.gojson import dump_json, load_json, number
-from reflow.core.resources import Resources
 from reflow.disk.database import Database, Schema
 from reflow.taskdb import Run, RunQuery, Task, TaskDB, TaskQuery
+from reflow.taskdb.sqliterow import (
+    RUN_COLUMNS,
+    TASK_COLUMNS,
+    Row,
+    micros,
+    run_of,
+    run_row,
+    task_of,
+    task_row,
+    text_cell,
+)
 
 SCHEMA = Schema(
     name="taskdb",
     application_id=0x52464C54,
-    version=1,
+    version=2,
     create=(
         """CREATE TABLE runs (
             id BLOB PRIMARY KEY, user, program, args BLOB, start_us INTEGER NOT NULL, keepalive_us INTEGER,
-            end_us INTEGER, error, result, executor, runlog BLOB, evalgraph BLOB
+            end_us INTEGER, error, result, executor, runlog BLOB, evalgraph BLOB, bundle BLOB, labels BLOB
         )""",
         """CREATE TABLE tasks (
             id BLOB PRIMARY KEY, run_id BLOB NOT NULL, flow_id BLOB NOT NULL, image_cmd_id BLOB, ident,
             attempt INTEGER NOT NULL, resources BLOB, uri, result_id BLOB, start_us INTEGER NOT NULL,
-            keepalive_us INTEGER, end_us INTEGER, error, stdout, stderr, inspect BLOB
+            keepalive_us INTEGER, end_us INTEGER, error, stdout, stderr, inspect BLOB, failure BLOB,
+            alloc_id BLOB, labels BLOB
         )""",
         "CREATE INDEX runs_start ON runs (start_us)",
         "CREATE INDEX tasks_run ON tasks (run_id, start_us)",
         "CREATE INDEX tasks_ident ON tasks (ident, start_us)",
         "CREATE INDEX tasks_image_cmd ON tasks (image_cmd_id, start_us)",
     ),
+    migrations={
+        1: (
+            "ALTER TABLE runs ADD COLUMN bundle BLOB",
+            "ALTER TABLE runs ADD COLUMN labels BLOB",
+            "ALTER TABLE tasks ADD COLUMN failure BLOB",
+            "ALTER TABLE tasks ADD COLUMN alloc_id BLOB",
+            "ALTER TABLE tasks ADD COLUMN labels BLOB",
+        ),
+    },
     loss="the record of earlier runs stays in the file that was set aside",
 )
 
 COMMIT_INTERVAL_S = 0.1
 _RETRY_S = 1.0
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-
-_RUN_NAMES = "id user program args start_us keepalive_us end_us error result executor runlog evalgraph"
-_RUN_COLUMNS = _RUN_NAMES.split()
-_TASK_NAMES = (
-    "id run_id flow_id image_cmd_id ident attempt resources uri result_id start_us keepalive_us end_us"
-    " error stdout stderr inspect"
-)
-_TASK_COLUMNS = _TASK_NAMES.split()
-
-_Row = tuple[Any, ...]
 
 
 class _Batch(NamedTuple):
@@ -178,8 +184,8 @@ class SqliteTaskDB:
         terms.add_prefix(query.id)
         terms.add("user = ?", query.user)
         if query.since is not None:
-            terms.add("coalesce(end_us, keepalive_us, start_us) >= ?", _micros(query.since))
-        return [_run(row) for row in await self._select("runs", _RUN_COLUMNS, terms, query.limit)]
+            terms.add("coalesce(end_us, keepalive_us, start_us) >= ?", micros(query.since))
+        return [run_of(row) for row in await self._select("runs", RUN_COLUMNS, terms, query.limit)]
 
     async def tasks(self, query: TaskQuery) -> list[Task]:
         """Matching tasks, newest first."""
@@ -188,9 +194,9 @@ class SqliteTaskDB:
         terms.add("run_id = ?", query.run_id)
         terms.add("ident = ?", query.ident)
         terms.add("image_cmd_id = ?", query.image_cmd_id)
-        return [_task(row) for row in await self._select("tasks", _TASK_COLUMNS, terms, query.limit)]
+        return [task_of(row) for row in await self._select("tasks", TASK_COLUMNS, terms, query.limit)]
 
-    async def _select(self, table: str, columns: list[str], terms: _Terms, limit: int | None) -> list[_Row]:
+    async def _select(self, table: str, columns: list[str], terms: _Terms, limit: int | None) -> list[Row]:
         await self.flush()
         sql = (
             f"SELECT {', '.join(columns)} FROM {table} {terms.where()}"
@@ -211,7 +217,7 @@ class _Terms:
     def add(self, text: str, value: object | None) -> None:
         if value is not None:
             self.texts.append(text)
-            self.values.append(_text(value) if type(value) is str else value)
+            self.values.append(text_cell(value) if type(value) is str else value)
 
     def add_prefix(self, prefix: DigestPrefix | None) -> None:
         if prefix is not None:
@@ -234,8 +240,8 @@ def _upsert(table: str, columns: list[str]) -> str:
     )
 
 
-_PUT_RUN = _upsert("runs", _RUN_COLUMNS)
-_PUT_TASK = _upsert("tasks", _TASK_COLUMNS)
+_PUT_RUN = _upsert("runs", RUN_COLUMNS)
+_PUT_TASK = _upsert("tasks", TASK_COLUMNS)
 _KEEP_RUN = "UPDATE runs SET keepalive_us = max(coalesce(keepalive_us, 0), ?) WHERE id = ?"
 _KEEP_TASKS = (
     "UPDATE tasks SET keepalive_us = max(coalesce(keepalive_us, 0), ?) WHERE run_id = ? AND end_us IS NULL"
@@ -243,118 +249,12 @@ _KEEP_TASKS = (
 
 
 def _write(connection: sqlite3.Connection, batch: _Batch) -> bool:
-    connection.executemany(_PUT_RUN, map(_run_row, batch.runs.values()))
-    connection.executemany(_PUT_TASK, map(_task_row, batch.tasks.values()))
+    connection.executemany(_PUT_RUN, map(run_row, batch.runs.values()))
+    connection.executemany(_PUT_TASK, map(task_row, batch.tasks.values()))
     for run_id, until in batch.keepalives.items():
-        connection.execute(_KEEP_RUN, (_micros(until), run_id))
-        connection.execute(_KEEP_TASKS, (_micros(until), run_id))
+        connection.execute(_KEEP_RUN, (micros(until), run_id))
+        connection.execute(_KEEP_TASKS, (micros(until), run_id))
     return True
-
-
-def _run_row(run: Run) -> _Row:
-    return (
-        run.id,
-        _text(run.user),
-        _text(run.program),
-        dump_json(list(run.args)),
-        _micros(run.start),
-        _micros(run.keepalive),
-        _micros(run.end),
-        _text(run.error),
-        _text(run.result),
-        _text(run.executor),
-        run.runlog,
-        run.evalgraph,
-    )
-
-
-def _task_row(task: Task) -> _Row:
-    return (
-        task.id,
-        task.run_id,
-        task.flow_id,
-        task.image_cmd_id,
-        _text(task.ident),
-        task.attempt,
-        dump_json({name: number(amount) for name, amount in task.resources.items()}),
-        _text(task.uri),
-        task.result_id,
-        _micros(task.start),
-        _micros(task.keepalive),
-        _micros(task.end),
-        _text(task.error),
-        _text(task.stdout),
-        _text(task.stderr),
-        None if task.inspect is None else dump_json(task.inspect),
-    )
-
-
-def _run(row: _Row) -> Run:
-    id, user, program, args, start, keepalive, end, error, result, executor, runlog, evalgraph = row
-    return Run(
-        id=Digest(id),
-        user=_str(user),
-        program=_str(program),
-        args=tuple(load_json(args)),
-        start=_EPOCH + start * _MICROSECOND,
-        keepalive=_time(keepalive),
-        end=_time(end),
-        error=_str(error),
-        result=_str(result),
-        executor=_str(executor),
-        runlog=_digest(runlog),
-        evalgraph=_digest(evalgraph),
-    )
-
-
-def _task(row: _Row) -> Task:
-    fields: Mapping[str, Any] = dict(zip(_TASK_COLUMNS, row, strict=True))
-    inspect = fields["inspect"]
-    return Task(
-        id=Digest(fields["id"]),
-        run_id=Digest(fields["run_id"]),
-        flow_id=Digest(fields["flow_id"]),
-        image_cmd_id=_digest(fields["image_cmd_id"]),
-        ident=_str(fields["ident"]),
-        attempt=fields["attempt"],
-        resources=Resources(load_json(fields["resources"])),
-        uri=_str(fields["uri"]),
-        result_id=_digest(fields["result_id"]),
-        start=_EPOCH + fields["start_us"] * _MICROSECOND,
-        keepalive=_time(fields["keepalive_us"]),
-        end=_time(fields["end_us"]),
-        error=_str(fields["error"]),
-        stdout=_str(fields["stdout"]),
-        stderr=_str(fields["stderr"]),
-        inspect=None if inspect is None else load_json(inspect),
-    )
-
-
-def _text(text: str) -> str | bytes:
-    """As SQLite takes it: text, or the bytes where they are no UTF-8."""
-    if text.isascii():
-        return text
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "surrogateescape")
-    return text
-
-
-def _str(value: str | bytes) -> str:
-    return value if isinstance(value, str) else value.decode("utf-8", "surrogateescape")
-
-
-def _micros(time: datetime | None) -> int | None:
-    return None if time is None else (time - _EPOCH) // _MICROSECOND
-
-
-def _time(micros: int | None) -> datetime | None:
-    return None if micros is None else _EPOCH + micros * _MICROSECOND
-
-
-def _digest(raw: bytes | None) -> Digest | None:
-    return None if raw is None else Digest(raw)
 
 
 def _nothing(connection: sqlite3.Connection) -> None:

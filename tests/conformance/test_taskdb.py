@@ -11,13 +11,14 @@ import pytest
 
 from reflow.aws.tables import TASKDB
 from reflow.core.digest import Digest, DigestPrefix
+from reflow.core.errors import Kind, ReflowError
 from reflow.core.resources import Resources
-from reflow.repository.filerepo import FileRepository
 from reflow.taskdb import Run, RunQuery, Task, TaskDB, TaskQuery, is_alive
 from reflow.taskdb.dynamodb import DynamoTaskDB
 from reflow.taskdb.memory import MemoryTaskDB
 from reflow.taskdb.sqlite import SqliteTaskDB
 from tests import dynamotable, servers
+from tests.dictbucket import DictBucket, blob_repository
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -34,6 +35,8 @@ FULL_RUN = Run(
     executor="docker",
     runlog=Digest.of(b"log"),
     evalgraph=Digest.of(b"graph"),
+    bundle=Digest.of(b"bundle"),
+    labels=frozenset({"project=x", "user=jo"}),
 )
 FULL_TASK = Task(
     id=Digest.of(b"task"),
@@ -48,10 +51,13 @@ FULL_TASK = Task(
     start=NOW,
     keepalive=NOW + MINUTE,
     end=NOW + 2 * MINUTE,
-    error="it broke",
+    error="exec b: resource does not exist: it broke",
+    failure=ReflowError(Kind.NOT_EXIST, "exec", "b", cause="it broke").to_json(),
     stdout="sha256:00",
     stderr=os.fsdecode(b"/tmp/\xfe/stderr"),
     inspect={"State": "complete", "Gauges": {"cpu": 0.5}, "Commands": ["a", "<b>"], "N": 3},
+    alloc_id=Digest.of(b"alloc"),
+    labels=frozenset({"project=x"}),
 )
 
 
@@ -83,7 +89,7 @@ async def taskdb(
             _, server, transport = request.param.split("-")
             servers.use(monkeypatch, dynamodb=servers.DYNAMODB if server == "dynalite" else servers.MOTO)
             session, name = stack.enter_context(dynamotable.table(TASKDB))
-            objects = FileRepository(str(tmp_path / "objects"))
+            objects = blob_repository(DictBucket())
             taskdb = DynamoTaskDB(session, name, objects, ["user=jo"], transport=transport)
         yield taskdb
         await taskdb.close()
@@ -94,7 +100,7 @@ def kept_run(taskdb: TaskDB, run: Run) -> Run:
     if not isinstance(taskdb, DynamoTaskDB):
         return run
     args = tuple(sorted(os.fsencode(arg).decode("utf-8", "replace") for arg in run.args))
-    labels = frozenset({"user=jo"})
+    labels = run.labels or frozenset({"user=jo"})
     return replace(run, program="", args=args, error="", result="", executor="", labels=labels)
 
 
@@ -102,7 +108,7 @@ def kept_task(taskdb: TaskDB, task: Task) -> Task:
     """What a database keeps of a task."""
     if not isinstance(taskdb, DynamoTaskDB):
         return task
-    return replace(task, stdout="", stderr="", labels=frozenset({"user=jo"}))
+    return replace(task, stdout="", stderr="", labels=task.labels or frozenset({"user=jo"}))
 
 
 async def test_rows_read_back_whole(taskdb: TaskDB) -> None:
@@ -110,6 +116,17 @@ async def test_rows_read_back_whole(taskdb: TaskDB) -> None:
     taskdb.put_task(FULL_TASK)
     assert await taskdb.runs(RunQuery()) == [kept_run(taskdb, FULL_RUN)]
     assert await taskdb.tasks(TaskQuery()) == [kept_task(taskdb, FULL_TASK)]
+
+
+async def test_times_are_kept_to_the_microsecond_where_there_is_a_place_for_it(taskdb: TaskDB) -> None:
+    moment = NOW + timedelta(microseconds=123456)
+    kept = NOW if isinstance(taskdb, DynamoTaskDB) else moment
+    taskdb.put_run(replace(run("a", moment), end=moment + MINUTE))
+    taskdb.put_task(task("t", moment, keepalive=moment + MINUTE))
+    (found,) = await taskdb.runs(RunQuery())
+    assert (found.start, found.end) == (kept, kept + MINUTE)
+    (its_task,) = await taskdb.tasks(TaskQuery())
+    assert (its_task.start, its_task.keepalive) == (kept, kept + MINUTE)
 
 
 async def test_rows_with_little_read_back_too(taskdb: TaskDB) -> None:

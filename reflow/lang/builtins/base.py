@@ -16,7 +16,7 @@ from reflow.lang.builtins.local import file_data, is_local_name, tree_data
 from reflow.lang.coerce import fileset_to_dir
 from reflow.lang.diagnostic import EvalError
 from reflow.lang.force import to_flow
-from reflow.lang.gourl import URL, parse_url
+from reflow.lang.gourl import URL, parse_place
 from reflow.lang.types import DIR as DIR_TYPE
 from reflow.lang.types import FILE as FILE_TYPE
 from reflow.lang.types import STRING, Field, FuncType, Type, flow_of, func_of
@@ -57,7 +57,7 @@ def directory(args: list[Value], site: CallSite) -> Flow:
 def _url(raw: bytes) -> URL:
     """The URL; a local name that is none, or looks like another scheme, stands for itself."""
     try:
-        url = parse_url(raw)
+        url = parse_place(raw)
     except EvalError:
         if not is_local_name(raw):
             raise

@@ -10,7 +10,7 @@ from reflow.flow.node import Data, Extern, Flow, Val
 from reflow.lang.builtins.func import Native, PlacedError
 from reflow.lang.coerce import file_of, fileset_to_file
 from reflow.lang.diagnostic import EvalError
-from reflow.lang.gourl import parse_url
+from reflow.lang.gourl import parse_place
 from reflow.lang.value import CallSite, Value
 
 _CREATE_LIMIT_MB = 10
@@ -43,7 +43,7 @@ def fileset(args: list[Value], site: CallSite) -> Value:
 
 def extern(files: Fileset, raw: bytes, function: str, site: CallSite) -> Flow:
     """The node that puts files at a URL, which needs a scheme."""
-    url = parse_url(raw)
+    url = parse_place(raw)
     if not url.scheme:
         shown = raw.decode("utf-8", "surrogateescape")
         raise EvalError(f"{function}: scheme not provided in destination url {shown}")

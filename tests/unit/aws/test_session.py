@@ -11,6 +11,7 @@ import pytest
 from reflow.aws.dynamodb import DynamoDB
 from reflow.aws.session import AwsSession
 from reflow.aws.settings import SettingsError
+from reflow.aws.sigv4 import Access
 from reflow.blob.s3 import S3Store
 from reflow.core.errors import Kind, ReflowError
 from tests import servers
@@ -86,3 +87,26 @@ async def test_stores_and_tables_say_so(no_settings: Path, monkeypatch: pytest.M
     with pytest.raises(ReflowError, match="correct AWS_PROFILE"):
         await client.call("DescribeTable", {"TableName": "t"})
     client.close()
+
+
+def test_variables_alone_may_give_credentials(no_settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = AwsSession()
+    assert session.environment_access() is None
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "some-key")
+    assert session.environment_access() is None
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "some-secret")
+    assert session.environment_access() == Access("some-key", "some-secret", None)
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "some-token")
+    assert session.environment_access() == Access("some-key", "some-secret", "some-token")
+    found = session.frozen_credentials()
+    assert found is not None
+    assert session.environment_access() == Access(found.access_key, found.secret_key, found.token)
+    # What ends has to be renewed: that is botocore's.
+    monkeypatch.setenv("AWS_CREDENTIAL_EXPIRATION", "2030-01-01T00:00:00Z")
+    assert session.environment_access() is None
+
+
+def test_without_files_there_is_no_profile(no_settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert AwsSession().profile() == {}
+    no_settings.write_text("[default]\nca_bundle = x\n")
+    assert AwsSession().profile() == {"ca_bundle": "x"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ProgramError, ReflowError, kind_of
+from reflow.core.execconfig import InputArg
 from reflow.core.fileset import File, Fileset
 from reflow.core.resources import Resources
 from reflow.eval import CacheMode, EvalConfig, Outcome
@@ -408,6 +410,48 @@ async def test_inline_data_is_stored_and_local_files_are_not_copied(bench: Bench
     assert inline == File(Digest.of(b"inline"), 6)
     assert local == File(Digest.of(b"hello"), 5)
     assert await bench.repository.missing([inline.id, local.id]) == {local.id}
+
+
+async def test_local_files_are_kept_for_others_where_somebody_does_that(bench: Bench, tmp_path: Path) -> None:
+    path = tmp_path / "in.txt"
+    path.write_bytes(b"hello")
+    file = LocalFile(str(path), os.stat(path))
+    kept: list[LocalFile] = []
+
+    async def keep_files(files: Sequence[LocalFile]) -> None:
+        kept.extend(files)
+
+    outcome = await bench.run(Merge([Data(b"inline"), Data(file)]), keep_files=keep_files)
+    inline, local = (member.file() for member in outcome.value.members)
+    assert (inline, local) == (File(Digest.of(b"inline"), 6), File(Digest.of(b"hello"), 5))
+    assert kept == [file]
+
+
+async def test_a_local_file_that_cannot_be_kept_fails_what_needs_it(bench: Bench, tmp_path: Path) -> None:
+    path = tmp_path / "in.txt"
+    path.write_bytes(b"hello")
+
+    async def keep_files(files: Sequence[LocalFile]) -> None:
+        raise ReflowError(Kind.NOT_ALLOWED, "upload", files[0].path)
+
+    node = Data(LocalFile(str(path), os.stat(path)))
+    outcome = await bench.run(an_exec("a", Pullup([node])), keep_files=keep_files)
+    assert kind_of(outcome.error) is Kind.NOT_ALLOWED
+    assert bench.shell.ran == []
+
+
+async def test_contents_that_were_promised_are_given_as_the_reference_that_promised_them(
+    bench: Bench,
+) -> None:
+    (name,) = await bench.repository.put_bytes_many([b"x"])
+    promised = Fileset.of_file(File(None, 1, "s3://b/k", '"etag"', None, name))
+    first = an_exec("first", Val(promised))
+    contents = Fileset.of_file(File(name, 1))
+    await bench.run(Merge([first, an_exec("then", Val(contents), output(first))]))
+    configs = {config.ident: config for config in bench.scheduler.executor.put_configs}
+    (argument, *_) = configs["then"].args
+    assert isinstance(argument, InputArg)
+    assert argument.fileset is promised
 
 
 async def test_a_local_file_below_an_exec_is_hashed_before_it_is_looked_up(

@@ -117,6 +117,17 @@ async def test_an_image_nobody_knows_is_used_as_written(setup: Setup) -> None:
     assert "image mine$docker is used as written" in setup.report.texts("info")[0]
 
 
+async def test_an_image_that_was_not_seen_before_the_evaluation_is_used_as_written(setup: Setup) -> None:
+    asked: list[str] = []
+    seen, unseen = an_exec("a", image="seen"), an_exec("b", image="unseen")
+    await setup.run(
+        Merge([output(seen), output(unseen)]), resolve_image=resolver(IMAGE, asked), images=["seen"]
+    )
+    assert asked == ["seen"]
+    assert setup.stored_keys() == {*cache_keys(seen, [], IMAGE), *cache_keys(unseen, [])}
+    assert {config.image for config in setup.scheduler.executor.put_configs} == {IMAGE, "unseen"}
+
+
 async def test_images_are_asked_for_at_the_first_miss_and_once(setup: Setup) -> None:
     root = Merge([output(an_exec("a")), output(an_exec("b")), output(an_exec("c", output(an_exec("a"))))])
     asked: list[str] = []

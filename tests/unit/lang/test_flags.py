@@ -144,7 +144,7 @@ def test_a_file_flag_is_opened_under_the_name_of_the_parameter(tmp_path: Path) -
     assert isinstance(made, Coerce)
     (source,) = made.deps
     assert isinstance(source, Intern)
-    assert (source.url, source.ident, str(source.pos)) == ("s3://b/x%20y", "ref", "<input>")
+    assert (source.url, source.ident, str(source.pos)) == ("s3://b/x y", "ref", "<input>")
     assert flags.texts()["ref"] == "s3://b/x y"
 
 

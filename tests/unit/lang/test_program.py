@@ -42,6 +42,16 @@ def test_a_delayed_main_is_a_flow_with_images() -> None:
     assert str(made.main_type) == "(o file)"
 
 
+def test_a_program_can_be_bundled_as_it_was_opened() -> None:
+    Path("other.rf").write_text("val X = 3\n")
+    made = program('val Main = make("./other.rf").X\n')
+    Path("p.rfx").write_bytes(made.bundle())
+    Path("other.rf").unlink()
+    again = load("p.rfx", [], Session(), make_absolute=True)
+    assert again.main == 3
+    assert again.bundle() == made.bundle()
+
+
 def test_main_is_forced_and_keeps_only_what_its_type_has() -> None:
     made = program("val Main {a int} = {a: 1, b: 2}\n")
     assert made.main == {"a": 1}

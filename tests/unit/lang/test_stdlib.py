@@ -215,11 +215,11 @@ def site(session: Session) -> CallSite:
     return CallSite(session, SITE_POS, "m.Main")
 
 
-def test_a_url_is_interned_in_the_form_go_gives_it() -> None:
+def test_a_url_is_interned_as_it_is_written_but_for_its_scheme() -> None:
     made = base.FILE.apply([b"S3://b/a b//"], site(Session()))
     assert isinstance(made, Coerce)
     assert isinstance(made.deps[0], Intern)
-    assert made.deps[0].url == "s3://b/a%20b"
+    assert made.deps[0].url == "s3://b/a b"
     assert made.tag == Digest.of(b"file.fs$file")
     directory = base.DIR.apply([b"s3://b"], site(Session()))
     assert directory.deps[0].url == "s3://b/"

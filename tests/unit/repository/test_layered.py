@@ -11,8 +11,11 @@ from reflow.core.assertion import AssertionKey
 from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ReflowError
 from reflow.core.fileset import File, Fileset
+from reflow.flow.data import LocalFile
 from reflow.repository.filerepo import FileRepository
+from reflow.repository.inputs import LocalInputs
 from reflow.repository.layered import LayeredRepository
+from reflow.repository.localstate import local_state
 from reflow.repository.references import References, parse_url
 from tests.dictbucket import DictBucket, Stored, blob_repository
 
@@ -33,13 +36,20 @@ def sources() -> dict[str, DictBucket]:
 
 
 @pytest.fixture
-def references(layered: LayeredRepository, bucket: DictBucket, sources: dict[str, DictBucket]) -> References:
+def inputs(layered: LayeredRepository, tmp_path: Path) -> LocalInputs:
+    return LocalInputs(local_state(str(tmp_path / "local.db")), layered.local)
+
+
+@pytest.fixture
+def references(
+    layered: LayeredRepository, bucket: DictBucket, sources: dict[str, DictBucket], inputs: LocalInputs
+) -> References:
     async def open_bucket(scheme: str, name: str) -> Bucket:
         if scheme != "s3":
             raise ReflowError(Kind.NOT_SUPPORTED, cause=f"no implementation for scheme {scheme}")
         return {"cache": bucket, **sources}[name]
 
-    return References(open_bucket, layered)
+    return References(open_bucket, layered, inputs)
 
 
 def output(layered: LayeredRepository, tmp_path: Path, data: bytes) -> File:
@@ -68,6 +78,44 @@ async def test_values_are_stored_without_a_hash_in_their_metadata(
 ) -> None:
     await layered.put_bytes_many([b"value"])
     assert bucket.objects == {key_of(b"value"): Stored(b"value", None)}
+
+
+async def test_files_of_users_are_uploaded_once_and_not_kept(
+    layered: LayeredRepository, bucket: DictBucket, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine"
+    path.write_bytes(b"mine")
+    name = Digest.of(b"mine")
+    for _ in range(2):
+        await layered.share({name: str(path)}, {name: 4})
+    assert bucket.objects == {key_of(b"mine"): Stored(b"mine", name)}
+    assert bucket.calls == {"file": 1, "upload": 1}
+    assert await layered.local.missing([name]) == {name}
+    assert os.listdir(tmp_path / "r" / "tmp") == []
+
+
+async def test_a_file_that_changed_is_not_uploaded_under_its_former_name(
+    layered: LayeredRepository, bucket: DictBucket, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine"
+    path.write_bytes(b"mine")
+    with pytest.raises(ReflowError, match="changed since it was read") as caught:
+        await layered.share({Digest.of(b"mime"): str(path)}, {Digest.of(b"mime"): 4})
+    assert caught.value.kind is Kind.INVALID
+    assert bucket.objects == {}
+    assert os.listdir(tmp_path / "r" / "tmp") == []
+
+
+async def test_a_user_s_file_is_written_where_an_extern_wants_it(
+    references: References, sources: dict[str, DictBucket], inputs: LocalInputs, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine"
+    path.write_bytes(b"mine")
+    file = LocalFile(str(path), os.stat(path))
+    file.hash()
+    inputs.adopt([file])
+    await references.extern("s3://out/a", Fileset.of_file(File(file.digest, 4)))
+    assert sources["out"].objects == {"a": Stored(b"mine", file.digest)}
 
 
 async def test_what_is_known_to_be_there_is_not_asked_for_again(
@@ -174,6 +222,15 @@ async def test_contents_that_are_here_are_not_downloaded(
     found = await references.intern("s3://in/x")
     assert found.file().id == file.id
     assert sources["in"].calls["download"] == 0
+
+
+async def test_what_was_interned_asserts_nothing_and_promises_nothing(
+    references: References, sources: dict[str, DictBucket]
+) -> None:
+    await sources["in"].put("x", b"x", content_hash=Digest.of(b"x"))
+    file = (await references.intern("s3://in/x")).file()
+    assert (file.id, file.content_hash, file.source) == (Digest.of(b"x"), None, "s3://in/x")
+    assert not file.assertions
 
 
 async def test_empty_objects_can_be_interned(references: References, sources: dict[str, DictBucket]) -> None:

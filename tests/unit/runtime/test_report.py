@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar
@@ -225,6 +225,62 @@ async def test_the_end_of_a_run_is_recorded() -> None:
         None,
     )
     assert run.end is not None
+
+
+class Keeper(MemoryTaskDB):
+    """A database with a place for bundles and output."""
+
+    def __init__(self, error: ReflowError | None = None) -> None:
+        super().__init__()
+        self.objects: list[bytes] = []
+        self._error = error
+
+    async def put_objects(self, objects: Iterable[bytes]) -> list[Digest]:
+        if self._error is not None:
+            raise self._error
+        stored = list(objects)
+        self.objects += stored
+        return [Digest.of(data) for data in stored]
+
+    async def read_objects(self, digests: Collection[Digest]) -> dict[Digest, bytes | ReflowError]:
+        return {Digest.of(data): data for data in self.objects if Digest.of(data) in digests}
+
+
+async def test_the_program_is_kept_where_the_database_has_a_place_for_it() -> None:
+    taskdb = Keeper()
+    record = Record(taskdb, Log(0, print), Run(id=RUN, user="u", program="p", start=datetime.now(UTC)), "/l")
+    record.begin("docker", lambda: b"bundle")
+    await record.end("text", "", None, None)
+    (run,) = await taskdb.runs(RunQuery())
+    assert taskdb.objects == [b"bundle"]
+    assert (run.bundle, run.result) == (Digest.of(b"bundle"), "text")
+
+
+async def test_output_is_kept_where_the_database_has_a_place_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reflow.runtime.record.MOST_OUTPUT_BYTES", 10)
+    taskdb = Keeper()
+    record = Record(taskdb, Log(0, print), Run(id=RUN, user="u", program="p", start=datetime.now(UTC)), "/l")
+    record.begin("docker")
+    (tmp_path / "err").write_text("the first and the last")
+    record.task_started(flow(), CONFIG, 0, TASK, Running())
+    record.task_finished(TASK, inspect(str(tmp_path / "err")), None)
+    await record.end("text", "", None, None)
+    (task,) = await taskdb.tasks(TaskQuery(run_id=RUN))
+    assert (task.stdout, task.stderr) == ("", str(Digest.of(b"d the last")))
+    assert taskdb.objects == [b"d the last"]
+
+
+async def test_a_program_that_cannot_be_kept_is_no_reason_to_fail() -> None:
+    taskdb = Keeper(ReflowError(Kind.NOT_ALLOWED, "upload"))
+    lines: list[str] = []
+    run = Run(id=RUN, user="u", program="p", start=datetime.now(UTC))
+    record = Record(taskdb, Log(INFO, lines.append), run, "/l")
+    record.begin("docker", lambda: b"bundle")
+    await record.end("text", "", None, None)
+    assert [(run.bundle, run.result) for run in await taskdb.runs(RunQuery())] == [(None, "text")]
+    assert lines == []
 
 
 @pytest.mark.parametrize(

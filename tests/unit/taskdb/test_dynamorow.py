@@ -1,7 +1,9 @@
 """Items of the task database: those of the original, and what we make of our rows."""
 
+import json
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -123,3 +125,23 @@ def test_runs_survive_the_way_there_and_back(
 ) -> None:
     run = Run(id=id, user=user, program="", args=tuple(sorted(args)), start=start, end=end)
     assert rows.run_of(rows.run_item(run, [])) == run
+
+
+def test_objects_with_output_are_named_in_the_inspection() -> None:
+    place = str(Digest.of(b"said"))
+    task = Task(
+        id=ID, run_id=ID, flow_id=ID, start=NOW, stdout="/here", stderr=place, inspect={"Docker": None}
+    )
+    assert task.inspect is not None
+    stored = rows.inspect_bytes(task.inspect, task.stdout, task.stderr)
+    assert json.loads(stored) == {"Docker": {"Logs": {"Stderr": place}}}
+    item = rows.task_item(task, (), Digest.of(stored))
+    assert (item["Stdout"], item["Stderr"]) == ({"S": "<zero>"}, {"S": "<zero>"})
+    found = rows.task_of(item, rows.read_inspect(stored))
+    assert (found.stdout, found.stderr) == ("", place)
+
+
+@pytest.mark.parametrize("docker", [None, 3, {"Logs": 3}, {"Logs": {"Stderr": 3}}, {"Logs": {"Stderr": "x"}}])
+def test_inspections_of_others_may_say_anything(docker: object) -> None:
+    item = rows.task_item(Task(id=ID, run_id=ID, flow_id=ID, start=NOW), (), None)
+    assert rows.task_of(item, {"Docker": docker}).stderr == ""

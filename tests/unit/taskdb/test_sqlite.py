@@ -4,6 +4,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -162,3 +163,39 @@ def test_what_was_flushed_survives_a_kill(path: str) -> None:
     writer.stdout.close()
     said = int(rest[-1]) if rest else 50
     assert said <= count(path) <= said + 10
+
+
+VERSION_1 = """
+CREATE TABLE runs (
+    id BLOB PRIMARY KEY, user, program, args BLOB, start_us INTEGER NOT NULL, keepalive_us INTEGER,
+    end_us INTEGER, error, result, executor, runlog BLOB, evalgraph BLOB
+);
+CREATE TABLE tasks (
+    id BLOB PRIMARY KEY, run_id BLOB NOT NULL, flow_id BLOB NOT NULL, image_cmd_id BLOB, ident,
+    attempt INTEGER NOT NULL, resources BLOB, uri, result_id BLOB, start_us INTEGER NOT NULL,
+    keepalive_us INTEGER, end_us INTEGER, error, stdout, stderr, inspect BLOB
+);
+PRAGMA user_version = 1;
+"""
+
+
+async def test_a_record_of_the_first_version_is_migrated_and_backed_up(path: str) -> None:
+    connection = sqlite3.connect(path)
+    connection.executescript(VERSION_1 + f"PRAGMA application_id = {module.SCHEMA.application_id};")
+    row = (RUN.id, "jo", "a.rf", b"[]", 0, "", "", "")
+    connection.execute(
+        "INSERT INTO runs (id, user, program, args, start_us, error, result, executor)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        row,
+    )
+    connection.commit()
+    connection.close()
+    taskdb = SqliteTaskDB(path)
+    (found,) = await taskdb.runs(RunQuery())
+    assert (found.id, found.bundle, found.labels) == (RUN.id, None, frozenset())
+    taskdb.put_run(replace(found, bundle=Digest.of(b"b"), labels=frozenset({"a=b"})))
+    (changed,) = await taskdb.runs(RunQuery())
+    assert (changed.bundle, changed.labels) == (Digest.of(b"b"), frozenset({"a=b"}))
+    await taskdb.close()
+    backups = [each for each in Path(path).parent.iterdir() if each.name not in ("taskdb.db",)]
+    assert len(backups) == 1
