@@ -104,13 +104,13 @@ class Evaluator:
         """
         async with asyncio.TaskGroup() as group:
             self._group = group
-            if self._writer is not None:
-                group.create_task(self._guard(self._writer.run))
+            writes = None if self._writer is None else group.create_task(self._guard(self._writer.run))
             try:
                 return await self._evaluate(root)
             finally:
-                if self._writer is not None:
-                    self._writer.stop()
+                # What it writes just now `drain` writes again: who waits for that has a limit.
+                if writes is not None:
+                    writes.cancel()
 
     async def drain(self) -> list[str]:
         """Finish the cache writes; return what could not be written, one text each (all are logged)."""
