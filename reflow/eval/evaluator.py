@@ -357,14 +357,15 @@ class Evaluator:
         except asyncio.CancelledError:
             self.decisions.ran(execution._replace(task=run.task, has_run=run.has_run))
             raise
-        execution = execution._replace(task=run.task, has_run=run.has_run)
+        miss = Miss(Verdict.NOTED) if run.was_noted else execution.miss
+        execution = execution._replace(task=run.task, has_run=run.has_run, miss=miss)
         self.decisions.ran(execution._replace(value=done.value, error=done.error))
         if done.error is not None:
             self._count(cell, inspect=done.inspect)
             self._fail(cell, done.error)
             return
         assert done.value is not None
-        is_kept = self._settle(cell, done.value, inspect=done.inspect)
+        is_kept = self._settle(cell, done.value, cached=run.was_noted, inspect=done.inspect)
         if is_kept and self._writer is not None and not isinstance(node, Extern):
             lost = missing_outputs(node, done.value) if isinstance(node, Exec) else ""
             if lost:

@@ -1,4 +1,4 @@
-"""What execs ask for, through the real command: least and most, too much, more after running out of memory."""
+"""What execs ask for, through the real command: least, most, too much, and more after running out."""
 
 from __future__ import annotations
 
