@@ -162,7 +162,8 @@ def _exec_lines(failure: Failure) -> list[str]:
         said = output_tail(failure.stderr, _STDERR_BYTES)
         if said:
             lines += ["  end of stderr:", *[f"      {line}" for line in said[-_STDERR_LINES:]]]
-        lines.append(f"  all of it: reflow logs {failure.task_id.short}  (-stdout: the other stream)")
+        if failure.stderr:  # it has run
+            lines.append(f"  all of it: reflow logs {failure.task_id.short}  (-stdout: the other stream)")
     return lines
 
 

@@ -55,7 +55,7 @@ def reason_lines(reasons: Reasons, entry: Entry, *, verb: str = "was executed") 
         yield f"{node.label} came from the cache: {VERDICT_TEXTS[entry.verdict]}"
         yield f"  at {node.position}"
         return
-    if entry.verdict is Verdict.REFERENCE:
+    if not entry.verdict.is_executed:
         verb = "was not executed"
     yield f"{node.label} {verb}: {headline(reason)}"
     task = "" if entry.task is None else f", task {entry.task.short}"
@@ -123,7 +123,7 @@ def _change_lines(reasons: Reasons, reason: Reason, change: Change) -> Iterator[
         yield f"    and {len(change.files) - _SHOWN_FILES} files more"
     for cause in list(causes.values())[:_SHOWN_FILES]:
         before = reasons.reason(cause)
-        if before.entry.verdict is not Verdict.REFERENCE:
+        if before.entry.verdict.is_executed:
             yield f"    {before.node.label} was executed as well: {headline(before)}"
 
 

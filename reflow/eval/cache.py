@@ -268,7 +268,6 @@ class CacheWriter:
         self._span = span
         self._queue: deque[_Write] = deque()
         self._wake = asyncio.Event()
-        self._is_stopping = False
 
     def add(self, node: Flow, keys: Sequence[Digest], fileset: Fileset, object: Digest | None = None) -> None:
         """Have a result written soon."""
@@ -282,17 +281,12 @@ class CacheWriter:
         return len(self._queue)
 
     async def run(self) -> None:
-        """Write what is added until `stop`; results that come together are written together."""
-        while not self._is_stopping:
+        """Write what is added, until it is cancelled; results that come together are written together."""
+        while True:
             await self._wake.wait()
             self._wake.clear()
-            while self._queue and not self._is_stopping:
+            while self._queue:
                 await self._write_batch()
-
-    def stop(self) -> None:
-        """Make `run` return after the batch that it writes now."""
-        self._is_stopping = True
-        self._wake.set()
 
     async def drain(self) -> list[str]:
         """Write all that is queued; return what could not be written, one text each."""

@@ -108,13 +108,13 @@ class Evaluator:
         """
         async with asyncio.TaskGroup() as group:
             self._group = group
-            if self._writer is not None:
-                group.create_task(self._guard(self._writer.run))
+            writes = None if self._writer is None else group.create_task(self._guard(self._writer.run))
             try:
                 return await self._evaluate(root)
             finally:
-                if self._writer is not None:
-                    self._writer.stop()
+                # What it writes just now `drain` writes again: who waits for that has a limit.
+                if writes is not None:
+                    writes.cancel()
 
     async def drain(self) -> list[str]:
         """Finish the cache writes; return what could not be written, one text each (all are logged)."""
@@ -374,14 +374,15 @@ class Evaluator:
         except asyncio.CancelledError:
             self.decisions.ran(execution._replace(task=run.task, has_run=run.has_run))
             raise
-        execution = execution._replace(task=run.task, has_run=run.has_run)
+        miss = Miss(Verdict.NOTED) if run.was_noted else execution.miss
+        execution = execution._replace(task=run.task, has_run=run.has_run, miss=miss)
         self.decisions.ran(execution._replace(value=done.value, error=done.error))
         if done.error is not None:
             self._count(cell, inspect=done.inspect)
             self._fail(cell, done.error)
             return
         assert done.value is not None
-        is_kept = self._settle(cell, done.value, inspect=done.inspect)
+        is_kept = self._settle(cell, done.value, cached=run.was_noted, inspect=done.inspect)
         if is_kept and self._writer is not None and not isinstance(node, Extern):
             lost = missing_outputs(node, done.value) if isinstance(node, Exec) else ""
             if lost:

@@ -40,6 +40,7 @@ class Verdict(enum.IntEnum):
     TROUBLE = 10
     REFERENCE = 11
     NOT_TRIED = 12
+    NOTED = 13
 
     @property
     def is_hit(self) -> bool:
@@ -49,7 +50,7 @@ class Verdict(enum.IntEnum):
     @property
     def is_executed(self) -> bool:
         """Whether it was executed, or was to be."""
-        return not self.is_hit and self is not Verdict.REFERENCE
+        return not self.is_hit and self not in (Verdict.REFERENCE, Verdict.NOTED)
 
 
 VERDICT_TEXTS = {
@@ -66,6 +67,7 @@ VERDICT_TEXTS = {
     Verdict.TROUBLE: "the cache could not be read",
     Verdict.REFERENCE: "only looked at: nothing was copied",
     Verdict.NOT_TRIED: "the run ended before its turn",
+    Verdict.NOTED: "another run had done it, and its result was taken before it was in the cache",
 }
 """What people are told of each verdict; completes "it was executed: …" or "it came from the cache: …"."""
 

@@ -21,6 +21,7 @@ from reflow.eval.predict import with_prediction
 from reflow.flow.digest import digest
 from reflow.flow.node import Exec, Extern, Intern
 from reflow.pool import Exec as RunningExec
+from reflow.pool import Notable
 from reflow.sched import Scheduler, Task, TaskOutcome
 
 External = Exec | Intern | Extern
@@ -54,10 +55,20 @@ class NodeRun:
     """Runs one node that counts as waiting.
 
     ``is_running`` says whether an exec of it runs now, ``has_run`` whether one ever did, ``task`` is the id
-    of the last attempt.
+    of the last attempt, ``was_noted`` whether its value is one that another run had noted.
     """
 
-    __slots__ = ("_is_waiting", "_keys", "_node", "_values", "_world", "has_run", "is_running", "task")
+    __slots__ = (
+        "_is_waiting",
+        "_keys",
+        "_node",
+        "_values",
+        "_world",
+        "has_run",
+        "is_running",
+        "task",
+        "was_noted",
+    )
 
     def __init__(self, world: World, node: External) -> None:
         self.is_running = False
@@ -66,6 +77,7 @@ class NodeRun:
         self._world = world
         self._node = node
         self.has_run = False
+        self.was_noted = False
         self._values: Sequence[Any] = ()
         self._keys: Sequence[Digest] = ()
 
@@ -144,6 +156,10 @@ class NodeRun:
 
     def _start(self, config: ExecConfig, number: int, id: Digest, running: RunningExec) -> None:
         stats = self._world.stats
+        if isinstance(running, Notable) and running.was_noted:
+            self.was_noted = not self.has_run
+            stats.cached += self.was_noted
+            return
         if not self.is_running:
             self.is_running = True
             self._is_waiting = False

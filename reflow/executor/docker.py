@@ -32,6 +32,7 @@ from reflow.executor import (
 )
 from reflow.executor.docker_api import Bind, ContainerSpec, DockerApi, Overlay
 from reflow.executor.docker_image import DockerImages
+from reflow.executor.docker_labels import DIRECTORY_LABEL, ID_LABEL, LOCALDIR_LABEL
 from reflow.executor.execdir import ExecDir
 from reflow.executor.layout import STREAMS
 from reflow.executor.local import LocalExecutor
@@ -43,10 +44,6 @@ from reflow.executor.view import Layers, View
 from reflow.imagestore.host import UnsupportedHostError, socket_path
 from reflow.pool import InputLocator, Progress
 from reflow.repository import LocalFiles
-
-ID_LABEL = "reflow-id"
-DIRECTORY_LABEL = "reflow-directory"
-LOCALDIR_LABEL = "reflow-localdir"
 
 HARD_LIMIT_SWAP_BYTES = 100 << 20
 """Swap that a container with a hard memory limit may use on top of it."""

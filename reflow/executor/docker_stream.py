@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import http.client
+import json
 import socket
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Any
+from urllib.parse import quote
 
 from reflow.executor.docker_socket import Answer
 
@@ -30,6 +33,22 @@ def logs(path: str, container: str, *, follow: bool = False) -> Iterator[tuple[s
                     return
                 left -= len(chunk)
                 yield stream, chunk
+
+
+def running(path: str, label: str, timeout_s: float) -> list[dict[str, Any]]:
+    """The containers with a label that run, as the daemon lists them. Blocks; raises OSError, ValueError."""
+    filters = quote(json.dumps({"label": [label], "status": ["running", "paused"]}))
+    with closing(_Connection(path, timeout_s)) as connection:
+        try:
+            connection.request("GET", f"/containers/json?filters={filters}")
+            answer = connection.getresponse()
+            body = answer.read()
+        except http.client.HTTPException as err:
+            raise ConnectionError(str(err)) from err
+    if answer.status != 200:
+        raise ConnectionError(Answer(answer.status, body).message)
+    rows: list[dict[str, Any]] = json.loads(body)
+    return rows
 
 
 def kill(path: str, container: str, timeout_s: float) -> None:

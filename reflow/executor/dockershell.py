@@ -15,7 +15,7 @@ import docker.errors
 import requests.exceptions
 
 from reflow.core.errors import Kind, ReflowError
-from reflow.executor.docker import ID_LABEL
+from reflow.executor.docker_labels import ID_LABEL
 from reflow.executor.terminal import raw_terminal
 from reflow.imagestore.host import UnsupportedHostError, socket_path
 

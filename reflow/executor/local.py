@@ -207,6 +207,7 @@ class LocalExecutor(Survival):
         try:
             known = self.recovery.recorded(directory)
             if known is not None:
+                running.was_noted = True
                 return ExecResult(fileset=known)
             staged, ending = await self._resumed(running, directory) or await self._performed(
                 running, directory, progress

@@ -48,6 +48,7 @@ class LocalExec:
     """One exec. Its executor drives it; everybody else awaits and asks.
 
     ``kept`` is where its files are when it has failed. ``is_adopted``: a run that is dead has started it.
+    ``was_noted``: another run had noted its result, and no command ran for it.
     ``pid`` is that of its first process on this machine, ``pids`` are those seen; ``oom`` says who killed it
     for memory. ``log_files`` have its output, by stream, as far as there is any. Times are seconds since the
     epoch.
@@ -61,6 +62,7 @@ class LocalExec:
         self.trees: list[Tree] = []
         self.kept = ""
         self.is_adopted = False
+        self.was_noted = False
         self.pid = 0
         self.pids: set[int] = set()
         self.oom = ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 
 from reflow.core.digest import Digest
 from reflow.core.errors import ReflowError
@@ -82,19 +82,6 @@ class Recovery:
         if self.survivor(directory) is None:
             return False
         return directory.path in running or execdir.ending_of(directory.path) is not None
-
-    def unclaimed(self, paths: Collection[str], running: Collection[str]) -> dict[str, Mapping[str, float]]:
-        """Of these directories, those where dead runs have left something that runs: name -> its resources.
-
-        ``running`` are those where something runs though their locks are free.
-        """
-        found = {}
-        for path in paths:
-            if (path in running or execdir.is_locked(path)) and self.is_orphaned(path):
-                what = manifest.read(path)
-                if what is not None:
-                    found[os.path.basename(path)] = what.resources
-        return found
 
     def is_alone(self) -> bool:
         """Tell whether no other executor lives here, so that what nobody has is wanted by nobody."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import asyncio
 import os
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,12 +71,6 @@ class Survival(abc.ABC):
         if not running.is_adopted:
             self._adopt(running, directory.path, found)
         return Ending(code)
-
-    async def unclaimed(self) -> dict[str, Mapping[str, float]]:
-        """What runs here though its run is dead and nobody has asked for it: work -> its resources."""
-        paths = await self._files(self.layout.exec_paths)
-        running = set(await self._running_in(paths))
-        return await self._files(self.recovery.unclaimed, paths, running)
 
     # Leftovers.
 

@@ -12,7 +12,7 @@ from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 from reflow.core.digest import Digest
-from reflow.core.errors import Kind, ReflowError
+from reflow.core.errors import ReflowError
 from reflow.core.fileset import File, Fileset
 from reflow.core.resources import Resources
 from reflow.flow.node import ArgRef, Coerce, Exec, Flow, K, Requires, Val
@@ -130,8 +130,20 @@ class _Plan:
         if len(members) != len(self.output_names):
             counts = f"expected size {len(self.output_names)}, got {len(members)}"
             raise EvalError(f"bad exec result: {counts} (argmap {list(self.argmap)})", self.pos)
-        values = tuple([_output(output, members) for output in self.outputs])
+        values = tuple([self._output(output, members) for output in self.outputs])
         return values[0] if len(values) == 1 else values
+
+    def _output(self, output: _Output, members: Sequence[Fileset]) -> Value:
+        if output.number < 0:
+            return Dir() if output.is_dir else File()
+        fileset = members[output.number]
+        if output.is_dir:
+            return Dir(fileset.files)
+        try:
+            return fileset.file()
+        except ReflowError as error:
+            name = self.output_names[output.number]
+            raise EvalError(f"output file not created in {error}: no file for {name}", self.pos) from error
 
 
 @lru_cache(maxsize=4096)
@@ -152,18 +164,6 @@ def _typed(decl: s.Decl) -> Type:
 
 def _doubled(text: str) -> str:
     return text.replace("%", "%%")
-
-
-def _output(output: _Output, members: Sequence[Fileset]) -> Value:
-    if output.number < 0:
-        return Dir() if output.is_dir else File()
-    fileset = members[output.number]
-    if output.is_dir:
-        return Dir(fileset.files)
-    try:
-        return fileset.file()
-    except ReflowError as error:
-        raise ReflowError(Kind.OTHER, f"output file not created in {error}") from error
 
 
 def evaluate_exec(session: Session, env: Env, expr: s.ExecExpr, ident: str) -> Value:

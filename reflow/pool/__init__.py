@@ -31,6 +31,7 @@ __all__ = [
     "Executor",
     "Gauged",
     "InputLocator",
+    "Notable",
     "Offer",
     "Pool",
     "Progress",
@@ -114,6 +115,16 @@ class Gauged(Protocol):
     @property
     def gauges(self) -> Mapping[str, float]:
         """What it uses now, by name (``mem`` in bytes); changes while it runs."""
+        ...
+
+
+@runtime_checkable
+class Notable(Protocol):
+    """An exec that knows whether another run had done its work, and noted the result."""
+
+    @property
+    def was_noted(self) -> bool:
+        """Whether its value is such a result: then its command did not run for it."""
         ...
 
 

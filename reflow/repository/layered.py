@@ -137,21 +137,6 @@ class LayeredRepository:
         absent -= await self.shared.missing({digest: sizes[digest] for digest in absent})
         await gather_all([self._fetch_once(File(digest, sizes[digest])) for digest in sorted(absent)])
 
-    async def bring(self, digests: Collection[Digest]) -> None:
-        """Like `fetch`, for objects whose sizes are not known."""
-        absent = await self.local.missing(digests)
-        if not self.is_private:
-            found = await gather_all([self._known(digest) for digest in sorted(absent)])
-            await self.fetch([file for file in found if file is not None])
-
-    async def _known(self, digest: Digest) -> File | None:
-        try:
-            return await self.shared.stat(digest)
-        except ReflowError as err:
-            if kind_of(err) is not Kind.NOT_EXIST:
-                raise
-            return None
-
     async def _fetch_once(self, file: File) -> None:
         """Fetch an object, once for all who want it."""
         assert file.id is not None

@@ -133,6 +133,7 @@ class RunReport:
             self._add_span(self._spans, flow, "waiting for completion", "" if error is None else str(error))
         self._estimate.ends(task_id, flow.ident, counts=error is None)
         uri = self._uris.pop(task_id, "")
+        was_noted = not uri and error is None  # it never ran
         self._end_row(flow, value, error)
         self._record.task_finished(task_id, inspect, error)
         if error is not None:
@@ -141,7 +142,7 @@ class RunReport:
         self.failures.pop(flow, None)
         assert value is not None, f"{flow} ended without a value and without an error"
         runtime_s = 0.0 if inspect is None else inspect.runtime_s
-        self._log.info(tasklines.finish_line(flow, value, runtime_s))
+        self._log.info(tasklines.finish_line(flow, value, runtime_s, cached=was_noted))
         details = tasklines.finish_details(flow, config, keys, uri, value, inspect)
         if details:
             self._log.info(details)

@@ -15,7 +15,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ReflowError
@@ -31,21 +31,31 @@ _PLAIN_KEY_BYTES = frozenset(range(0x21, 0x7F)) - frozenset(b"/%\\") | {0x20}
 _MAX_NAME_BYTES = 255
 
 
-def result_entries(value: Any, type: Type) -> dict[str, Entry]:
-    """Relative path -> what is there; the lone path ``.`` is the result itself.
+class ResultTree(NamedTuple):
+    """``entries``: relative path -> what is there; the lone path ``.`` is the result itself.
+
+    ``sizes`` are those of its objects, in bytes.
+    """
+
+    entries: dict[str, Entry]
+    sizes: dict[Digest, int]
+
+
+def result_tree(value: Any, type: Type) -> ResultTree:
+    """What a result is as files.
 
     Raises ReflowError for what is no data (functions) or is not here (references to objects elsewhere).
     """
-    entries: dict[str, Entry] = {}
-    _Tree(entries).add("", value, type)
-    return entries
+    tree = ResultTree({}, {})
+    _Tree(tree).add("", value, type)
+    return tree
 
 
 class _Tree:
     """Collects entries. Names are relative paths, empty for the result itself."""
 
-    def __init__(self, entries: dict[str, Entry]) -> None:
-        self._entries = entries
+    def __init__(self, tree: ResultTree) -> None:
+        self._entries, self._sizes = tree
 
     def add(self, name: str, value: Any, type: Type) -> None:
         if isinstance(value, Fileset):
@@ -68,6 +78,7 @@ class _Tree:
         if file.id is None:
             cause = f"{file.source} is a reference to an object elsewhere; copy it with files.Copy instead"
             raise ReflowError(Kind.NOT_SUPPORTED, "out", cause=cause)
+        self._sizes[file.id] = file.size
         self._put(name, file.id)
 
     def _add_fileset(self, name: str, fileset: Fileset) -> None:

@@ -1,41 +1,35 @@
 """One run: from a loaded program to its result, its files and its rows.
 
-The phases are those of the original: evaluate, and after an error that may go away evaluate again, three
-times in all and at least a minute apart. Source: runner/runner.go, (*Runner).Do; runtime/runner.go.
+Source: runtime/runner.go. The phases in between are in `reflow.runtime.phases`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from reflow.core.digest import Digest
-from reflow.core.errors import Kind, ProgramError, ReflowError, is_restartable, kind_of
+from reflow.core.errors import Kind, ProgramError, ReflowError, kind_of
 from reflow.core.units import format_size
-from reflow.eval import CacheMode, EvalStats, Outcome
-from reflow.eval.evaluator import Evaluator
-from reflow.eval.explain import Decisions, total_stats
+from reflow.eval import EvalStats
 from reflow.runtime.closing import drain, write_file, write_graph
 from reflow.runtime.config import Config, ConfigError, not_supported
-from reflow.runtime.evalconfig import CACHE_MODES, eval_config, foresight
 from reflow.runtime.explain import RunFacts, record_run
 from reflow.runtime.home import runs_dir
 from reflow.runtime.localcluster import LocalCluster
 from reflow.runtime.log import INFO, Log, RunLog
 from reflow.runtime.membership import Membership
-from reflow.runtime.outcome import RunOutcome, as_run_error, as_set_up_error, is_lost_object
-from reflow.runtime.placing import ResultPlacer
+from reflow.runtime.outcome import RunOutcome, as_set_up_error
+from reflow.runtime.phases import Phases
 from reflow.runtime.record import LIFE, Record
-from reflow.runtime.report import RunReport
 from reflow.runtime.request import RunRequest
 from reflow.runtime.runstate import Phase, RunFiles, RunState, StateFile
 from reflow.runtime.status import Row, Status
 from reflow.runtime.stores import Stores
-from reflow.runtime.trace import RUN_PROCESS, Trace
+from reflow.runtime.trace import Trace
 from reflow.runtime.watch import Watch
 from reflow.taskdb import Run
 from reflow.version import version_text
@@ -44,10 +38,7 @@ if TYPE_CHECKING:
     from reflow.flow.data import LocalFile
     from reflow.lang.program import Program
 
-MAX_ATTEMPTS = 3
-RETRY_INTERVAL_S = 60.0
 DRAIN_AFTER_CANCEL_S = 10.0
-_CACHE_WORDS = {"cacheread": CacheMode.READ, "cachewrite": CacheMode.WRITE}
 
 
 class Runner:
@@ -88,16 +79,23 @@ class Runner:
             self._cluster = LocalCluster(config, request, self._stores, log)
         else:
             self._stores, self._cluster = member.stores, member.cluster
-        self._placer = ResultPlacer(self._stores, request.out)
         self._outcome = RunOutcome(self.id)
-        self._evaluator: Evaluator | None = None
-        self._decisions: list[Decisions] = []
-        self._may_wait = True
         self._local_files = local_files
         self._trace = Trace(self._files.trace) if _wants_trace(config) else None
-        self._watch = Watch(
-            log, self._group, self._stats, (self._stores.repository.root, self._cluster.local_dir)
+        self._phases = Phases(
+            config,
+            request,
+            program,
+            self._stores,
+            self._cluster,
+            self._state,
+            self._outcome,
+            log,
+            self._group,
+            self._trace,
         )
+        watched = (self._stores.repository.root, self._cluster.local_dir)
+        self._watch = Watch(log, self._group, lambda: self._phases.stats, watched)
 
     async def run(self) -> RunOutcome:
         """Evaluate the program; errors are in the outcome. Raises OSError when no files can be written.
@@ -134,15 +132,13 @@ class Runner:
             self._announce()
             if self._member is None:
                 await self._stores.open()
-                self._placer.check()
+                self._phases.placer.check()
                 await self._cluster.choose(self._program.images)
             record.taskdb = self._stores.taskdb
             record.begin(self._cluster.executor_name, self._program.bundle)
             if self._member is None:
                 await self._hash_inputs()
-            await self._phases(state_file, record)
-            if self._outcome.error is None:
-                await self._placer.place(self._outcome.value, self._program.main_type, self._group, self._log)
+            await self._phases.run(record, self._watch, lambda: self._save(state_file))
         except asyncio.CancelledError:
             _uncancel()
             self._fail(ReflowError(Kind.CANCELED, cause="interrupted"))
@@ -166,7 +162,7 @@ class Runner:
 
     def counters(self) -> dict[str, Any]:
         """Figures for those who look at the process while it runs."""
-        stats = self._stats() or EvalStats()
+        stats = self._phases.stats or EvalStats()
         return {
             "run": str(self.id),
             "scheduler": {"TotalTasks": stats.total, "Running": stats.running, "Waiting": stats.waiting},
@@ -181,9 +177,6 @@ class Runner:
     def kill_now(self) -> None:
         """End what runs without waiting for it: for a second signal."""
         self._cluster.kill_now()
-
-    def _stats(self) -> EvalStats | None:
-        return None if self._evaluator is None else self._evaluator.stats
 
     # Before the evaluation.
 
@@ -227,116 +220,6 @@ class Runner:
         if trouble is not None:
             self._log.info(f"digests of inputs are not remembered: {trouble}")
 
-    # The phases.
-
-    async def _phases(self, state_file: StateFile, record: Record) -> None:
-        state = self._state
-        while state.phase is not Phase.DONE:
-            self._save(state_file)
-            match state.phase:
-                case Phase.INIT:
-                    state.phase = Phase.EVAL
-                case Phase.EVAL:
-                    state.last_try = datetime.now(UTC)
-                    self._judge(await self._evaluate(record))
-                case Phase.RETRY:
-                    await self._wait_for_retry()
-        self._outcome.error = state.error
-        self._outcome.text = state.result
-
-    def _judge(self, outcome: Outcome) -> None:
-        """Decide what follows an evaluation."""
-        state, error = self._state, outcome.error
-        if error is None:
-            state.result = self._program.text(outcome.value)
-            state.completion = datetime.now(UTC)
-            state.phase = Phase.DONE
-            self._outcome.value = outcome.value
-            return
-        error = as_run_error(error)
-        state.error = error
-        if is_lost_object(error):
-            self._log.error(f"marking run for retry: an object went away while the run needed it: {error}")
-            state.phase = Phase.RETRY
-            self._may_wait = False
-        elif is_restartable(error):
-            self._log.error(f"marking run for retry after restartable error {error}")
-            state.phase = Phase.RETRY
-        else:
-            self._log.info(f"marking run done after nonrecoverable error {error}")
-            state.phase = Phase.DONE
-
-    async def _wait_for_retry(self) -> None:
-        state = self._state
-        state.attempt += 1
-        if state.attempt >= MAX_ATTEMPTS:
-            state.phase = Phase.DONE
-            return
-        if self._evaluator is not None:
-            # What was computed is found when the evaluation begins anew.
-            await drain(self._evaluator, self._request.background_timeout_s, self._group, self._log)
-        self._log.info(f"runner state 'Retry': {state}")
-        assert state.last_try is not None
-        passed_s = (datetime.now(UTC) - state.last_try).total_seconds()
-        if self._may_wait:
-            await asyncio.sleep(max(0.0, RETRY_INTERVAL_S - passed_s))
-        self._may_wait = True
-        state.error = None
-        state.phase = Phase.INIT
-
-    async def _evaluate(self, record: Record) -> Outcome:
-        request = self._request
-        report = RunReport(
-            self._log,
-            record,
-            self._group,
-            self._trace,
-            bottom_up=request.bottom_up,
-            traces_flow=request.traces_flow,
-            estimate=self._watch.estimate,
-        )
-        evaluator = self._evaluator = Evaluator(
-            eval_config(
-                self._config,
-                request,
-                self._stores,
-                self._cluster,
-                report,
-                self._program.images,
-                None if self._trace is None else self._trace.span,
-                foresight(self._config, request, self._stores, report),
-            )
-        )
-        self._decisions.append(evaluator.decisions)
-        self._log.info(self._configuration_text())
-        began_s = time.monotonic()
-        epoch_s = time.time()
-        try:
-            outcome = await evaluator.run(self._program.main)
-            summary = evaluator.summary.text(time.monotonic() - began_s)
-            if summary:
-                self._log.info(summary)
-            return outcome
-        finally:
-            self._outcome.stats = total_stats(evaluator.stats, self._decisions)
-            self._outcome.failures = list(report.failures.values())
-            if self._trace is not None:
-                words = [self._program.path, *self._program.args]
-                self._trace.add("Run", " ".join(words), epoch_s, process=RUN_PROCESS)
-
-    def _configuration_text(self) -> str:
-        """What decides how this run is evaluated, in one line."""
-        mode = CACHE_MODES[self._config.cache] if self._stores.assoc is not None else CacheMode.OFF
-        flags = [word for word, bit in _CACHE_WORDS.items() if bit in mode] or ["nocache"]
-        flags.append("recomputeempty" if self._request.recompute_empty else "norecomputeempty")
-        flags.append("bottomup" if self._request.bottom_up else "topdown")
-        flags += ["postusechecksum"] if self._request.checks_inputs else []
-        return (
-            f"evaluating with configuration: executor {self._cluster.executor_name}"
-            f" repository {self._stores.repository.url} assoc {self._config.provider('assoc') or 'none'}"
-            f" flags {','.join(flags)}"
-        )
-
     # After the evaluation.
 
     def _fail(self, error: Exception) -> None:
@@ -351,16 +234,17 @@ class Runner:
         if self._member is None:
             await self._cluster.close(kill=was_canceled, settles=False)
         patience_s = DRAIN_AFTER_CANCEL_S if was_canceled else self._request.background_timeout_s
-        if self._evaluator is not None:
-            await drain(self._evaluator, patience_s, self._group, self._log)
+        evaluator = self._phases.evaluator
+        if evaluator is not None:
+            await drain(evaluator, patience_s, self._group, self._log)
         if self._member is None:
             await self._cluster.settle()
         if self._trace is not None:
             write_file(self._trace.path, self._trace.content(), self._log)
         graph = b""
-        if self._evaluator is not None:
+        if evaluator is not None:
             graph = await write_graph(
-                self.id, self._program.main, self._evaluator, self._request, self._files, self._log
+                self.id, self._program.main, evaluator, self._request, self._files, self._log
             )
         if self._outcome.error is None:
             self._log.to_run_log(INFO, f"result: {self._outcome.text}")
@@ -374,7 +258,7 @@ class Runner:
 
     async def _record_decisions(self) -> None:
         """Keep what `reflow why` tells."""
-        if not self._decisions:
+        if not self._phases.decisions:
             return
         assert self._state.created is not None
         settings = {
@@ -386,7 +270,7 @@ class Runner:
         facts = RunFacts(self.id, start_us, self._program.path, settings)
         try:
             shared = None if self._member is None else self._member.explained
-            await record_run(facts, self._decisions, self._local_files(), shared)
+            await record_run(facts, self._phases.decisions, self._local_files(), shared)
         except ReflowError as err:
             self._log.error(f"reflow why will miss this run: {err}")
 

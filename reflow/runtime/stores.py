@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
@@ -13,7 +13,7 @@ from reflow.core.assertion import AssertionKey, Assertions
 from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ReflowError, kind_of
 from reflow.core.execconfig import ExecConfig, InputArg
-from reflow.core.fileset import Fileset
+from reflow.core.fileset import File, Fileset
 from reflow.disk.database import Database
 from reflow.flow.data import INLINE_LIMIT_BYTES, LocalFile
 from reflow.repository.filerepo import FileRepository
@@ -166,13 +166,13 @@ class Stores:
             config = replace(config, args=tuple(args))
         if not isinstance(self.repository, FileRepository):
             found = [arg.fileset for arg in config.args if isinstance(arg, InputArg)]
-            await self.repository.fetch([file for fileset in found for file in fileset.all_files()])
+            await self.fetch([file for fileset in found for file in fileset.all_files()])
         return config
 
-    async def bring(self, digests: Collection[Digest]) -> None:
-        """Have objects on this machine, as far as they are anywhere. Raises INTEGRITY."""
+    async def fetch(self, files: Iterable[File]) -> None:
+        """Bring objects that only the shared repository has to this machine."""
         if not isinstance(self.repository, FileRepository):
-            await self.repository.bring(digests)
+            await self.repository.fetch(files)
 
     def write_nothing(self) -> None:
         """Upload nothing: it is only to be found out what a run would do."""

@@ -16,8 +16,10 @@ from reflow.core.errors import Kind, ReflowError
 from reflow.core.execconfig import ExecResult
 from reflow.core.resources import Resources
 from reflow.executor import execdir
+from reflow.executor.docker_left import FRESH_S, RunningContainers
 from reflow.executor.execdir import MANIFEST
 from reflow.executor.localexec import LocalExec
+from reflow.runtime.machineshare import running_of
 from tests.crash import crashed
 from tests.execs import OUT, Ground, command, member
 from tests.executors import EXECUTORS
@@ -140,11 +142,37 @@ async def test_a_survivor_that_nobody_wants_is_removed(ground: Ground) -> None:
 async def test_what_survivors_use_is_known_until_they_are_claimed(ground: Ground) -> None:
     config = command(f"{WHICH}; sleep 600", resources=Resources(cpu=1, mem=5 << 20))
     crashed(ground, config)
+    (name,) = ground.left()
+    tenant = execdir.tenant_of(str(ground.localdir / "execs" / name))
+    assert tenant is not None
+    containers = RunningContainers()
+
+    def held() -> dict[str, int]:
+        return running_of(containers, str(ground.localdir), tenant.owner)
+
+    assert held() == {"cpu": 1000, "mem": 5 << 20}
     await ground.executor.start()
-    (resources,) = (await ground.executor.unclaimed()).values()
-    assert resources == {"cpu": 1, "mem": 5 << 20}
+    await asyncio.sleep(FRESH_S)  # by now a daemon has answered
+    assert held() == {"cpu": 1000, "mem": 5 << 20}
     await ground.put(config)
-    assert await ground.executor.unclaimed() == {}
+    assert held() == {}
+
+
+@pytest.mark.docker
+async def test_a_container_that_has_ended_or_is_gone_holds_nothing(tmp_path: Path) -> None:
+    ground = Ground(tmp_path, "docker")
+    config = command(f"{WHICH}; sleep 0.3", resources=Resources(cpu=1, mem=5 << 20))
+    crashed(ground, config)
+    await ended(ground)
+    (name,) = ground.left()
+    tenant = execdir.tenant_of(str(ground.localdir / "execs" / name))
+    assert tenant is not None
+    containers = RunningContainers()
+    running_of(containers, str(ground.localdir), tenant.owner)
+    await asyncio.sleep(FRESH_S)  # by now the daemon has answered
+    assert running_of(containers, str(ground.localdir), tenant.owner) == {}
+    await ground.executor.start()
+    await ground.executor.close()
 
 
 async def test_removing_an_adopted_exec_ends_it(ground: Ground) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -221,6 +222,33 @@ def test_what_is_invalidated_is_run_again_though_a_killed_run_had_begun_it(
     go.touch()
     out, err = run.communicate(timeout=60)
     assert run.returncode == 0, out + err
+
+
+def test_a_result_that_a_killed_run_had_not_cached_yet_counts_as_cached(
+    work: Workspace, waiting: tuple[list[str], Path]
+) -> None:
+    words, go = waiting
+    work.write("other.rf", 'val Main = exec(image := "ubuntu") (out file) {" echo x > {{out}} "}')
+    work.reflow("run", "-executor", "process", "other.rf").ok()
+    index = sqlite3.connect(work.state / "assoc.db", isolation_level=None)
+    index.execute("BEGIN IMMEDIATE")  # so nothing is cached
+    run = work.start(*words)
+    until(lambda: bool(pids(go)))
+    go.touch()
+    journals = work.state / "local/results"
+    until(lambda: any(path.stat().st_size for path in journals.iterdir()))
+    run.kill()
+    run.communicate()
+    index.execute("ROLLBACK")
+    index.close()
+    done = work.reflow("run", "-json", *words[1:]).ok()
+    assert (done.json["executed"], done.json["cached"], done.json["failed"]) == (0, 1, 0)
+    assert "(<-) waiting.Main" in done.err
+    assert " ->  waiting.Main" not in done.err
+    assert len(pids(go)) == 1
+    told = work.reflow("why", "Main").ok().out
+    assert "was not executed: another run had done it" in told
+    assert work.reflow("run", "-json", *words[1:]).ok().json["cached"] == 1
 
 
 def test_a_launcher_that_is_killed_makes_its_execs_run_again(

@@ -8,13 +8,14 @@ import signal
 import sqlite3
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from reflow.executor.machine import usable_cpus
 from tests.command import Workspace
+from tests.daemons import Gate
 
 MANY = """
 param (
@@ -58,6 +59,14 @@ def work(tmp_path: Path) -> Workspace:
     made.write("many.rf", MANY.replace("CORES", cores))
     made.write("whole.rf", WHOLE.replace("CORES", cores))
     return made
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    made = Gate()
+    yield made
+    made.open()
+    made.close()
 
 
 def until(is_so: Callable[[], bool], seconds: float = 60) -> None:
@@ -129,6 +138,41 @@ def test_what_a_killed_run_has_left_running_keeps_its_share(work: Workspace) -> 
     ended(second)
     ended(third)
     assert all(path.exists() for path in begun)
+
+
+@pytest.mark.docker
+def test_a_container_that_a_killed_run_has_left_keeps_its_share(work: Workspace, gate: Gate) -> None:
+    text = 'val Main = exec(image := "ubuntu", cpu := CORES) (out file) {" GATE; : NAME; : > {{out}} "}'
+    for name, cores in (("whole", str(usable_cpus())), ("one", "1"), ("two", "1")):
+        program = text.replace("GATE", gate.command).replace("NAME", name).replace("CORES", cores)
+        work.write(f"{name}.rf", program)
+
+    def start(name: str, executor: str) -> subprocess.Popen[str]:
+        return work.start("run", "-executor", executor, f"-localdir={work.dir}/{name}", f"{name}.rf")
+
+    first = start("whole", "docker")
+    gate.wait_for(1)
+    first.kill()
+    first.communicate()
+    try:
+        runs = [start("one", "process"), start("two", "process")]
+        gate.wait_for(2)  # one goes past what nobody waits for
+        until(lambda: is_some_run_waiting(work))
+        time.sleep(3)
+        assert gate.count == 2
+    finally:
+        remove_containers(work.dir / "whole/.reflow")
+    gate.wait_for(3)
+    gate.open()
+    for run in runs:
+        ended(run)
+
+
+def remove_containers(local_dir: Path) -> None:
+    words = ["docker", "ps", "-aq", "--filter", f"label=reflow-localdir={local_dir}"]
+    ids = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
+    assert len(ids) == 1
+    subprocess.run(["docker", "rm", "-f", *ids], capture_output=True, check=True)
 
 
 def rows(work: Workspace) -> list[float]:

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from reflow.core.digest import Digest
-from reflow.core.errors import ReflowError
 from reflow.core.fileset import File, Fileset
 from reflow.flow.digest import digest
 from reflow.flow.node import Coerce, Exec, K, Val
@@ -171,7 +170,7 @@ def test_a_single_output_is_the_bare_value() -> None:
 
 
 def test_an_output_that_was_not_created_is_an_error() -> None:
-    with pytest.raises(ReflowError, match="output file not created in "):
+    with pytest.raises(EvalError, match=r"<input>:1:5: output file not created in .*: no file for o$"):
         _take('exec(image := "i") (o file) {" > {{o}} "}', Fileset())
 
 

@@ -26,7 +26,7 @@ from reflow.lang.types import (
 )
 from reflow.lang.value import UNIT as UNIT_VALUE
 from reflow.lang.value import Dir, MapValue, Struct, Variant
-from reflow.runtime.result import key_name, result_entries
+from reflow.runtime.result import key_name, result_tree
 
 A, B = Digest.of(b"a"), Digest.of(b"b")
 FILE_A, FILE_B = File(A, 1), File(B, 1)
@@ -61,7 +61,9 @@ def a_map(*entries: tuple[bytes, Any]) -> MapValue:
     ],
 )
 def test_values_become_trees(value: Any, type: Type, entries: dict[str, Any]) -> None:
-    assert result_entries(value, type) == entries
+    tree = result_tree(value, type)
+    assert tree.entries == entries
+    assert tree.sizes == {each: 1 for each in entries.values() if isinstance(each, Digest)}
 
 
 @pytest.mark.parametrize(
@@ -99,4 +101,4 @@ def test_numbers_are_keys_as_they_print() -> None:
 )
 def test_what_is_no_data_here_is_refused(value: Any, type: Type, text: str) -> None:
     with pytest.raises(ReflowError, match=text):
-        result_entries(value, type)
+        result_tree(value, type)
