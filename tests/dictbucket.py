@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from datetime import UTC, datetime
 from hashlib import md5, sha256
 from pathlib import Path
@@ -22,10 +22,12 @@ WHEN = datetime(2024, 3, 1, 12, 34, 56, tzinfo=UTC)
 class Stored(NamedTuple):
     data: bytes
     content_hash: Digest | None
+    when: datetime = WHEN
 
 
 class DictBucket:
-    def __init__(self, name: str = "b") -> None:
+    def __init__(self, name: str = "b", now: Callable[[], datetime] = lambda: WHEN) -> None:
+        self.now = now
         self.location = f"s3://{name}/"
         self.objects: dict[str, Stored] = {}
         self.calls: Counter[str] = Counter()
@@ -42,9 +44,9 @@ class DictBucket:
         return self.objects[key]
 
     def _describe(self, key: str) -> File:
-        data, content_hash = self._find(key)
+        data, content_hash, when = self._find(key)
         etag = f'"{md5(data, usedforsecurity=False).hexdigest()}"'
-        return File(None, len(data), self.location + key, etag, WHEN, content_hash)
+        return File(None, len(data), self.location + key, etag, when, content_hash)
 
     async def file(self, key: str) -> File:
         self._note("file")
@@ -78,20 +80,20 @@ class DictBucket:
         self, key: str, data: bytes, *, content_hash: Digest | None = None, if_absent: bool = False
     ) -> None:
         self._note("put")
-        self.objects[key] = Stored(data, content_hash)
+        self.objects[key] = Stored(data, content_hash, self.now())
 
     async def upload(
         self, key: str, path: str, *, content_hash: Digest | None = None, observe: Observe | None = None
     ) -> None:
         self._note("upload")
-        self.objects[key] = Stored(Path(path).read_bytes(), content_hash)
+        self.objects[key] = Stored(Path(path).read_bytes(), content_hash, self.now())
 
     async def copy_from(
         self, source: Bucket, source_key: str, key: str, *, content_hash: Digest | None = None
     ) -> None:
         self._note("copy")
-        data, promised = cast("DictBucket", source)._find(source_key)
-        self.objects[key] = Stored(data, promised or content_hash)
+        data, promised, _ = cast("DictBucket", source)._find(source_key)
+        self.objects[key] = Stored(data, promised or content_hash, self.now())
 
     async def delete(self, keys: Collection[str]) -> None:
         self._note("delete")

@@ -97,7 +97,8 @@ class DynamoAssoc:
             "TableName": self._table,
             "Key": key_of(id),
             "UpdateExpression": "SET LastAccessTime = :time ADD AccessCount :one",
-            "ConditionExpression": "attribute_exists(ID)",
+            "ConditionExpression": "attribute_exists(#v) OR attribute_exists(ValueV2)",
+            "ExpressionAttributeNames": {"#v": "Value"},
             "ExpressionAttributeValues": {":time": {"N": str(int(time.time()))}, ":one": {"N": "1"}},
         }
 

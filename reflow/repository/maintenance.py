@@ -71,8 +71,8 @@ class ObjectLimits:
 class Collected:
     """How many objects there were, and how many of them (and bytes) were, or would be, removed.
 
-    ``held`` are those that would go, but may be in use. ``recorded`` are of the record of runs, and not counted
-    as ``objects``.
+    ``held`` are those that would go, but may be in use. ``recorded`` are of the record of runs: they are
+    not counted as ``objects``.
     """
 
     objects: int = 0
