@@ -26,7 +26,8 @@ class DictDynamo(DynamoDB):
         super().__init__(AwsSession())
         self.items: dict[str, Item] = {}
         self.calls: Counter[str] = Counter()
-        self.consistent_scans = 0
+        self.begun_segments = 0
+        """Segments of consistent scans that were begun."""
         self._turn = turn
 
     async def call(self, operation: str, request: Request) -> dict[str, Any]:
@@ -45,8 +46,8 @@ class DictDynamo(DynamoDB):
         return {"Responses": {table: [self.items[id] for id in ids if id in self.items]}}
 
     def _Scan(self, request: Request) -> dict[str, Any]:
-        if request.get("ConsistentRead") and "ExclusiveStartKey" not in request and not request["Segment"]:
-            self.consistent_scans += 1
+        if request.get("ConsistentRead") and "ExclusiveStartKey" not in request:
+            self.begun_segments += 1
         after = request.get("ExclusiveStartKey", {"ID": {"S": ""}})["ID"]["S"]
         segment, count = request["Segment"], request["TotalSegments"]
         ids = sorted(id for id in self.items if id > after and int(id[7:9], 16) % count == segment)
