@@ -31,7 +31,9 @@ class Turns:
             await self._come_to_rest()
             if self._waiting:
                 chosen = self._pick([name for name, _ in self._waiting])
-                self._waiting.pop(chosen)[1].set_result(None)
+                _, future = self._waiting.pop(chosen)
+                if not future.done():  # else he was cancelled
+                    future.set_result(None)
         for task in tasks:
             task.result()
 

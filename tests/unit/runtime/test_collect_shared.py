@@ -1,285 +1,231 @@
-"""Collecting stores that others use: in every order in which what they do can fall."""
+"""Collecting shared stores: what goes, what stays, and that it may be interrupted."""
 
 from __future__ import annotations
 
 import asyncio
-import random
-import shutil
-import tempfile
-from collections import Counter
-from collections.abc import AsyncIterator, Collection, Sequence
-from datetime import UTC, datetime
-from types import SimpleNamespace
+import contextlib
+import itertools
+from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import event, given, settings
-from hypothesis import strategies as st
 
-from reflow.assoc import Kind, dynamodb, dynamoitem
-from reflow.assoc.dynamodb import DynamoAssoc
-from reflow.assoc.dynamoitem import SEGMENTS
-from reflow.aws.session import AwsSession
 from reflow.core.digest import Digest
-from reflow.core.fileset import File, Fileset
-from reflow.core.filesetcodec import decode_fileset, encode_fileset
-from reflow.repository.blobmaintenance import BlobObjects
-from reflow.runtime.collect import Collector, CollectRequest, Scope
+from reflow.core.errors import Kind as ErrorKind
+from reflow.core.errors import ReflowError
+from reflow.runtime.collect import CollectRequest
+from reflow.runtime.collectpace import Pace, Progress
 from reflow.runtime.collectstate import CollectState
 from reflow.runtime.log import LEVELS, Log
-from tests.dictbucket import DictBucket, Stored, blob_repository
-from tests.dictdynamo import DictDynamo
-from tests.turns import ACTOR, Turns
+from tests.collectworld import DAY_S, KEYS, NOW_S, World, fileset_of, key_of, nothing, set_clock
+from tests.turns import Turns
 
-DAY_S = 86400.0
-NOW_S = 1_700_000_000.0
-V2 = Kind.FILESET_V2
-CONTENTS = [b"file %d" % number for number in range(5)]
-RECORD = b"the log of a run"
-KEYS = [Digest.of(b"key %d" % number) for number in range(9)]
-
-
-def nothing(labels: frozenset[str]) -> bool:
-    return False
-
-
-class Bucket(DictBucket):
-    """A bucket each of whose operations waits for its turn."""
-
-    def __init__(self, turns: Turns) -> None:
-        super().__init__("b", lambda: datetime.fromtimestamp(NOW_S, UTC))
-        self._turns = turns
-
-    async def file(self, key: str) -> File:
-        await self._turns.take()
-        return await super().file(key)
-
-    async def read(self, key: str, *, etag: str = "") -> bytes:
-        await self._turns.take()
-        return await super().read(key, etag=etag)
-
-    async def put(
-        self, key: str, data: bytes, *, content_hash: Digest | None = None, if_absent: bool = False
-    ) -> None:
-        await self._turns.take()
-        await super().put(key, data, content_hash=content_hash, if_absent=if_absent)
-
-    async def delete(self, keys: Collection[str]) -> None:
-        if keys:
-            await self._turns.take()
-        await super().delete(keys)
-
-
-class World:
-    """A table, a bucket, a collector, and those who use the stores meanwhile."""
-
-    def __init__(self, turns: Turns, directory: str) -> None:
-        self.turns = turns
-        self.bucket = Bucket(turns)
-        self.dynamo = DictDynamo(turns.take)
-        self.state = CollectState(directory)
-        self.recorded = self.add(RECORD, 400)
-        self.originals = 0
-        """Programs of the original that have looked an entry up, and have not renewed its time yet."""
-        self.late: set[str] = set()
-        self.outcomes: Counter[str] = Counter()
-
-    # What is there.
-
-    def add(self, data: bytes, days: float) -> Digest:
-        """An object that was stored so many days ago."""
-        digest = Digest.of(data)
-        when = datetime.fromtimestamp(NOW_S - days * DAY_S, UTC)
-        self.bucket.objects[key_of(digest)] = Stored(data, None, when)
-        return digest
-
-    def add_entry(self, key: Digest, data: bytes, days: float) -> None:
-        used_s = int(NOW_S - days * DAY_S)
-        self.dynamo.items[str(key)] = {
-            "ID": {"S": str(key)},
-            "ValueV2": {"S": str(Digest.of(data))},
-            "LastAccessTime": {"N": str(used_s)},
-        }
-
-    def is_there(self, digest: Digest) -> bool:
-        return key_of(digest) in self.bucket.objects
-
-    def is_whole(self, value: Digest) -> bool:
-        if not self.is_there(value):
-            return False
-        fileset = decode_fileset(self.bucket.objects[key_of(value)].data)
-        return all(self.is_there(file.id) for file in fileset.all_files() if file.id is not None)
-
-    # Who acts.
-
-    def assoc(self) -> DynamoAssoc:
-        assoc = DynamoAssoc(AwsSession(), "t", ["user=jo"])
-        assoc._database.close()
-        assoc._database = assoc._rows._database = self.dynamo
-        return assoc
-
-    async def collect(self, request: CollectRequest) -> None:
-        async def records() -> AsyncIterator[Digest]:
-            yield self.recorded
-
-        async def settle(_: float) -> None:
-            while self.originals:
-                await self.turns.take()
-
-        repository = blob_repository(self.bucket)
-        scope = Scope(
-            repository,
-            BlobObjects(repository),
-            self.assoc(),
-            self.state,
-            records(),
-            is_shared=True,
-            settle_s=20,
-        )
-        self.collector = Collector(request, scope, Log(LEVELS["off"], print), NOW_S, settle)
-        await self.collector.scan()
-        await self.collector.collect_objects()
-
-    async def read(self, key: Digest) -> None:
-        """Look up as a run of ours does, and fetch much later."""
-        found = await self.assoc().get_many([(V2, key)])
-        await self._use(found.get((V2, key)), "ours")
-
-    async def read_as_original(self, key: Digest) -> None:
-        """Look up as the original does, which renews the time of use behind its look-up."""
-        answer = await self.dynamo.call("GetItem", {"Key": dynamoitem.key_of(str(key))})
-        text = answer.get("Item", {}).get("ValueV2", {}).get("S")
-        if text is None:
-            return
-        self.originals += 1
-        await self.turns.take()
-        self.originals -= 1  # with the call, which is made at once when it has its turn
-        request = {
-            "Key": dynamoitem.key_of(str(key)),
-            "UpdateExpression": "SET LastAccessTime = :time",
-            "ExpressionAttributeValues": {":time": {"N": str(int(NOW_S))}},
-        }
-        self.dynamo._UpdateItem(request)
-        await self._use(Digest.parse(text), "original")
-
-    async def _use(self, value: Any, who: str) -> None:
-        if value is None or not await self._look(value):
-            self.outcomes[f"{who}: miss"] += 1
-            return
-        self.outcomes[f"{who}: hit"] += 1
-        for _ in range(5):
-            await self.turns.take()
-        assert self.is_whole(value), f"{ACTOR.get()}: what was used is gone"
-
-    async def _look(self, value: Digest) -> bool:
-        """Whether a hit counts: all objects are there, each looked at by itself."""
-        repository = blob_repository(self.bucket)
-        data = (await repository.read_many([value]))[value]
-        if not isinstance(data, bytes):
-            return False
-        files = {file.id for file in decode_fileset(data).all_files() if file.id is not None}
-        return not await repository.missing(files)
-
-    async def write(self, key: Digest, contents: Sequence[bytes]) -> None:
-        """Record a result, as the cache does: what is there already is not uploaded."""
-        repository = blob_repository(self.bucket)
-        files = [Digest.of(each) for each in contents]
-        missing = await repository.missing(files)
-        await repository.put_bytes_many(each for each in contents if Digest.of(each) in missing)
-        (value,) = await repository.put_bytes_many([fileset_of(contents)])
-        await self.assoc().put_many({(V2, key): value})
-        if self.dynamo.begun_segments > SEGMENTS:  # the last scan has begun: nobody can know any more
-            self.late.add(str(key))
-
-
-def key_of(digest: Digest) -> str:
-    return f"objects/{digest}"
-
-
-def fileset_of(contents: Sequence[bytes]) -> bytes:
-    files = {str(n): File(Digest.of(each), len(each)) for n, each in enumerate(contents)}
-    return encode_fileset(Fileset(files))
-
-
-ages = st.sampled_from([0.5, 1.2, 1.8, 3, 40])
-entries = st.tuples(ages, st.sets(st.sampled_from(CONTENTS), min_size=1, max_size=2))
+OLD, NEW = b"old", b"new"
 
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (dynamodb, dynamoitem):
-        monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: NOW_S))
+    set_clock(monkeypatch)
 
 
-@settings(max_examples=100, deadline=None)
-@given(
-    rows=st.lists(entries, min_size=1, max_size=5),
-    object_ages=st.lists(st.sampled_from([0.5, 3, 40]), min_size=5, max_size=5),
-    readers=st.lists(st.integers(0, 4), max_size=3),
-    originals=st.lists(st.integers(0, 4), max_size=2),
-    writers=st.lists(st.sets(st.sampled_from(CONTENTS), min_size=1, max_size=2), max_size=3),
-    threshold_days=st.sampled_from([0, 2, 30]),
-    speeds=st.lists(st.sampled_from([1, 4, 16]), min_size=10, max_size=10),
-    seed=st.integers(0, 2**32),
-)
-def test_nothing_that_is_used_meanwhile_goes(
-    rows: list[tuple[float, set[bytes]]],
-    object_ages: list[float],
-    readers: list[int],
-    originals: list[int],
-    writers: list[set[bytes]],
-    threshold_days: int,
-    speeds: list[int],
-    seed: int,
-) -> None:
-    rng = random.Random(seed)
-
-    def pick(names: Sequence[str]) -> int:
-        weights = [speeds[int(name)] for name in names]
-        return rng.choices(range(len(names)), weights)[0]
-
-    directory = tempfile.mkdtemp(prefix="collect-test-")
-    world = World(Turns(pick), f"{directory}/state")
-    try:
-        for data, days in zip(CONTENTS, object_ages, strict=True):
-            world.add(data, days)
-        for number, (days, contents) in enumerate(rows):
-            value = fileset_of(sorted(contents))
-            world.add(value, max(days, 3))
-            world.add_entry(KEYS[number], value, days)
-        request = CollectRequest(NOW_S - threshold_days * DAY_S, nothing, nothing, dry_run=False, rate=10**9)
-        work = [
-            world.collect(request),
-            *[world.read(KEYS[number]) for number in readers],
-            *[world.read_as_original(KEYS[number]) for number in originals],
-            *[world.write(KEYS[5 + n], sorted(contents)) for n, contents in enumerate(writers)],
-        ]
-
-        async def all_of_them() -> None:
-            tasks = []
-            for number, each in enumerate(work):
-                ACTOR.set(str(number))
-                tasks.append(asyncio.ensure_future(each))
-            await world.turns.drive(tasks)
-
-        asyncio.run(all_of_them())
-        check(world, rows)
-    finally:
-        world.state.close(is_done=True)
-        shutil.rmtree(directory)
+def world_at(path: Path) -> World:
+    return World(Turns(lambda names: 0), str(path / "state"))
 
 
-def check(world: World, rows: list[tuple[float, set[bytes]]]) -> None:
-    """What must hold in the end."""
-    for outcome, count in world.outcomes.items():
-        event(outcome, count)
-    counts = world.collector.entries
-    event(f"removed {bool(counts.removed)}, revived {counts.revived}, undone {counts.undone}")
+async def collect(world: World, days: float = 10, **changes: Any) -> None:
+    request = CollectRequest(NOW_S - days * DAY_S, nothing, nothing, dry_run=False, rate=10**9)
+    work = asyncio.ensure_future(world.collect(request._replace(**changes)))
+    await world.turns.drive([work])
+
+
+async def test_what_was_not_used_goes_with_its_objects(tmp_path: Path) -> None:
+    world = world_at(tmp_path)
+    world.add_result(KEYS[0], [OLD, b"shared"], 40)
+    world.add_result(KEYS[1], [NEW, b"shared"], 5)
+    alone, young = world.add(b"nobody's", 40), world.add(b"an upload of now", 0.5)
+    await collect(world)
+    assert list(world.dynamo.items) == [str(KEYS[1])]
+    assert world.is_whole(Digest.of(fileset_of([NEW, b"shared"])))
+    gone = [Digest.of(OLD), Digest.of(fileset_of([OLD, b"shared"])), alone]
+    assert not any(world.is_there(each) for each in gone)
+    assert world.is_there(young)
     assert world.is_there(world.recorded)
-    for number, (days, contents) in enumerate(rows):
-        if days < 2:
-            assert str(KEYS[number]) in world.dynamo.items
-            assert world.is_whole(Digest.of(fileset_of(sorted(contents))))
-    for id, item in world.dynamo.items.items():
-        if "ValueV2" in item and id not in world.late:
-            assert world.is_whole(Digest.parse(item["ValueV2"]["S"])), f"{id} points to nothing"
+    counts, objects = world.collector.entries, world.collector.objects
+    assert (counts.scanned, counts.removed, counts.live, counts.live_objects) == (2, 1, 1, 2)
+    assert (objects.objects, objects.removed, objects.recorded) == (7, 3, 1)
+
+
+async def test_a_dry_run_changes_nothing_and_counts_the_same(tmp_path: Path) -> None:
+    world = world_at(tmp_path)
+    world.add_result(KEYS[0], [OLD], 40)
+    world.add_result(KEYS[1], [NEW], 1)
+    before = dict(world.dynamo.items), dict(world.bucket.objects)
+    await collect(world, days=0, dry_run=True)
+    assert (world.dynamo.items, world.bucket.objects) == before
+    counts, objects = world.collector.entries, world.collector.objects
+    assert (counts.removed, counts.held, objects.removed, objects.held) == (1, 1, 2, 2)
+    assert set(world.dynamo.calls) == {"Scan"}
+
+
+async def test_labels_do_not_take_what_was_used_within_the_last_day(tmp_path: Path) -> None:
+    world = world_at(tmp_path)
+    for number, days in enumerate((0.5, 1.5, 3)):
+        world.add_result(KEYS[number], [b"%d" % number], days)
+    await collect(world, days=100, is_dead=lambda labels: True)
+    assert set(world.dynamo.items) == {str(KEYS[0]), str(KEYS[1])}
+    counts = world.collector.entries
+    assert (counts.matched, counts.held_matched) == (1, 2)
+    assert not world.is_there(Digest.of(b"2"))
+
+
+async def test_rows_without_values_or_times_go(tmp_path: Path) -> None:
+    """The original leaves them, and the objects of the latter are no garbage to whoever looks them up."""
+    world = world_at(tmp_path)
+    world.add_result(KEYS[0], [OLD], 40)
+    del world.dynamo.items[str(KEYS[0])]["LastAccessTime"]
+    for number, days in ((1, 40.0), (2, 0.1)):
+        world.add_entry(KEYS[number], b"", days)
+        del world.dynamo.items[str(KEYS[number])]["ValueV2"]
+    await collect(world)
+    assert list(world.dynamo.items) == [str(KEYS[2])]
+
+
+async def test_broken_rows_stay(tmp_path: Path) -> None:
+    world = world_at(tmp_path)
+    world.add_entry(KEYS[0], b"", 40)
+    world.dynamo.items[str(KEYS[0])]["ValueV2"] = {"S": "sha256:12"}
+    await collect(world)
+    assert list(world.dynamo.items) == [str(KEYS[0])]
+
+
+async def test_a_repository_that_fails_keeps_all_objects(tmp_path: Path) -> None:
+    world = world_at(tmp_path)
+    world.add_result(KEYS[0], [OLD], 40)
+    world.add_result(KEYS[1], [NEW], 5)
+    world.bucket.is_down = True
+    objects = dict(world.bucket.objects)
+    with pytest.raises(ReflowError) as caught:
+        await collect(world)
+    assert caught.value.kind is ErrorKind.UNAVAILABLE
+    assert world.bucket.objects == objects
+
+
+async def test_what_a_killed_one_read_is_not_read_again(tmp_path: Path) -> None:
+    world = world_at(tmp_path)
+    for number in range(4):
+        world.add_result(KEYS[number], [b"%d" % number], 5)
+    await collect(world)
+    assert world.bucket.calls["read"] == 4
+    world.state.close(is_done=False)
+    world.state = CollectState(str(tmp_path / "state"))
+    world.add_result(KEYS[4], [NEW], 5)
+    await collect(world)
+    assert world.bucket.calls["read"] == 5
+    assert len(world.dynamo.items) == 5
+    assert all(world.is_whole(Digest.of(fileset_of([b"%d" % number]))) for number in range(4))
+    world.state.close(is_done=True)
+    assert not (tmp_path / "state").exists()
+
+
+async def test_it_may_be_killed_at_any_time(tmp_path: Path) -> None:
+    def filled(path: Path) -> World:
+        world = world_at(path)
+        for number in range(5):
+            world.add_result(KEYS[number], [b"%d" % number, b"shared"], 40 if number % 2 else 5)
+        return world
+
+    undisturbed = filled(tmp_path / "undisturbed")
+    await collect(undisturbed)
+    for moment in itertools.count():
+        world = filled(tmp_path / str(moment))
+        turns = itertools.count()
+        work: list[asyncio.Task[None]] = []
+
+        def kill(names: object, turns: Any = turns, work: Any = work, moment: int = moment) -> int:
+            if next(turns) == moment:
+                work[0].cancel()
+            return 0
+
+        world.turns._pick = kill
+        request = CollectRequest(NOW_S - 10 * DAY_S, nothing, nothing, dry_run=False, rate=10**9)
+        work.append(asyncio.ensure_future(world.collect(request)))
+        with contextlib.suppress(asyncio.CancelledError):
+            await world.turns.drive(work)
+            break
+        for item in world.dynamo.items.values():
+            assert world.is_whole(Digest.parse(item["ValueV2"]["S"]))
+        world.turns = Turns(lambda names: 0)
+        world.bucket._turns = world.turns
+        world.dynamo._turn = world.turns.take
+        world.state.close(is_done=False)
+        world.state = CollectState(str(tmp_path / str(moment) / "state"))
+        await collect(world)
+        assert world.dynamo.items == undisturbed.dynamo.items
+        assert world.bucket.objects == undisturbed.bucket.objects
+    assert moment > 20
+
+
+async def test_stores_are_collected_by_one_at_a_time(tmp_path: Path) -> None:
+    state = CollectState(str(tmp_path / "state"))
+    with pytest.raises(ReflowError, match="another collect of these stores is under way"):
+        CollectState(str(tmp_path / "state"))
+    state.close(is_done=True)
+    CollectState(str(tmp_path / "state")).close(is_done=True)
+
+
+async def test_an_object_stored_again_while_it_is_removed_stays(tmp_path: Path) -> None:
+    world = world_at(tmp_path)
+    old = world.add(OLD, 40)
+    scan = world.bucket.scan
+
+    async def late_scan(prefix: str, *, has_metadata: bool = False) -> Any:
+        async for key, file in scan(prefix):
+            if key == key_of(old):
+                world.add(OLD, 0)
+            yield key, file
+
+    world.bucket.scan = late_scan  # type: ignore[method-assign]
+    await collect(world)
+    assert world.is_there(old)
+    assert world.collector.objects.removed == 0
+
+
+async def test_uploads_that_nobody_finished_go(tmp_path: Path) -> None:
+    world = world_at(tmp_path)
+    for name, days in (("a", 40), ("b", 0.5)):
+        world.bucket.objects[f"uploads/{name}"] = world.bucket.objects[key_of(world.add(OLD, days))]
+    world.bucket.objects["objects/sha256:ab/readme"] = world.bucket.objects["uploads/a"]
+    await collect(world)
+    objects: Any = world.collector._scope.place
+
+    async def collect_uploads() -> None:
+        for dry_run in (True, False):
+            found = await objects.collect_uploads(world.collector.limit_s, dry_run=dry_run)
+            assert found == (2, 1, 3)
+
+    await world.turns.drive([asyncio.ensure_future(collect_uploads())])
+    assert "uploads/a" not in world.bucket.objects
+    assert "uploads/b" in world.bucket.objects
+    assert "objects/sha256:ab/readme" in world.bucket.objects
+    assert objects.strangers == 1
+
+
+async def test_a_pace_is_kept() -> None:
+    now_s = [0.0]
+
+    async def sleep(duration_s: float) -> None:
+        now_s[0] += duration_s
+
+    pace = Pace(100, sleep, lambda: now_s[0])
+    for _ in range(10):
+        await pace.take(50)
+    assert now_s == [4.5]
+
+
+def test_progress_is_told_now_and_then() -> None:
+    now_s, lines = [0.0], []
+    progress = Progress(Log(LEVELS["info"], lines.append), lambda: now_s[0])
+    for moment in range(0, 100, 10):
+        now_s[0] = moment
+        progress.tell(f"at {moment}")
+    assert len(lines) == 3
