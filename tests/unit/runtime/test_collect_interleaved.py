@@ -6,7 +6,8 @@ import asyncio
 import random
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 import pytest
 from hypothesis import event, given, settings
@@ -71,18 +72,24 @@ def test_nothing_that_is_used_meanwhile_goes(
             *[world.write(KEYS[5 + n], sorted(contents)) for n, contents in enumerate(writers)],
         ]
 
-        async def all_of_them() -> None:
-            tasks = []
-            for number, each in enumerate(work):
-                ACTOR.set(str(number))
-                tasks.append(asyncio.ensure_future(each))
-            await world.turns.drive(tasks)
-
-        asyncio.run(all_of_them())
+        run_together(world, work)
         check(world, rows)
     finally:
         world.state.close(is_done=True)
         shutil.rmtree(directory)
+
+
+def run_together(world: World, work: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Do several things at once; the first has the name 0."""
+
+    async def all_of_them() -> None:
+        tasks = []
+        for number, each in enumerate(work):
+            ACTOR.set(str(number))
+            tasks.append(asyncio.ensure_future(each))
+        await world.turns.drive(tasks)
+
+    asyncio.run(all_of_them())
 
 
 def check(world: World, rows: list[tuple[float, set[bytes]]]) -> None:
@@ -99,3 +106,26 @@ def check(world: World, rows: list[tuple[float, set[bytes]]]) -> None:
     for id, item in world.dynamo.items.items():
         if "ValueV2" in item and id not in world.late:
             assert world.is_whole(Digest.parse(item["ValueV2"]["S"])), f"{id} points to nothing"
+
+
+def test_an_original_that_renews_behind_its_look_up_is_waited_for() -> None:
+    revived = hits = 0
+    for seed in range(20):
+        rng = random.Random(seed)
+        directory = tempfile.mkdtemp(prefix="collect-test-")
+
+        def pick(names: Sequence[str], rng: random.Random = rng) -> int:
+            return rng.choices(range(len(names)), [30 if name == "0" else 1 for name in names])[0]
+
+        world = World(Turns(pick), f"{directory}/state")
+        try:
+            world.add_result(KEYS[0], [b"old"], 40)
+            request = CollectRequest(NOW_S - 30 * DAY_S, nothing, nothing, dry_run=False, rate=10**9)
+            run_together(world, [world.collect(request), world.read_as_original(KEYS[0])])
+        finally:
+            world.state.close(is_done=True)
+            shutil.rmtree(directory)
+        revived += world.collector.entries.revived
+        hits += world.outcomes["original: hit"]
+    assert revived > 3
+    assert hits >= revived
