@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Collect simulated stores that no server of tests holds, beside only reading them.
 
-usage: bench/collect.py [ENTRIES] [--dry-run]
+usage: bench/collect.py [ENTRIES] [--dry-run] [--page ITEMS]
 
 A table of ENTRIES entries (1 000 000), two for each result; each result has a value object and two files, of
 which one is shared by ten results. Every other result was not used for long. The stores answer in pages, from
@@ -46,6 +46,7 @@ NOW_S = 1_700_000_000.0
 YOUNG, OLD = NOW_S - 3 * 86400, NOW_S - 60 * 86400
 OWN, SHARED, VALUE = 0, 1, 2
 PAGE = 3000
+"""Items of a page of a table: about a MiB of them."""
 _RECORD = 37
 """Digest, number, what it is."""
 _READ_AT_ONCE = 64
@@ -69,8 +70,9 @@ def value_bytes(result: int) -> bytes:
 class Table(DynamoDB):
     """Entries by number."""
 
-    def __init__(self, entries: int) -> None:
+    def __init__(self, entries: int, page: int) -> None:
         super().__init__(AwsSession())
+        self.page = page
         self.entries = entries
         self.removed = bytearray(entries)
 
@@ -85,9 +87,9 @@ class Table(DynamoDB):
         segment, count = request["Segment"], request["TotalSegments"]
         first = request.get("ExclusiveStartKey", segment)
         since_s = float(request.get("ExpressionAttributeValues", {}).get(":since", {}).get("N", 0))
-        numbers = range(first, self.entries, count)[:PAGE]
+        numbers = range(first, self.entries, count)[: self.page]
         items = [self._item(n) for n in numbers if not self.removed[n] and since_s <= self._used_s(n)]
-        last = first + count * PAGE
+        last = first + count * self.page
         return {"Items": items, **({"LastEvaluatedKey": last} if last < self.entries else {})}
 
     def _used_s(self, number: int) -> float:
@@ -182,10 +184,10 @@ def make_objects(directory: str, results: int) -> int:
     return sum(map(len, bins))
 
 
-def stores(directory: str, entries: int) -> tuple[DynamoAssoc, Objects, BlobRepository]:
+def stores(directory: str, entries: int, page: int) -> tuple[DynamoAssoc, Objects, BlobRepository]:
     assoc = DynamoAssoc(AwsSession(), "simulated")
     assoc._database.close()
-    assoc._database = assoc._rows._database = Table(entries)
+    assoc._database = assoc._rows._database = Table(entries, page)
     objects = Objects(directory)
 
     async def opened() -> Bucket:
@@ -194,8 +196,8 @@ def stores(directory: str, entries: int) -> tuple[DynamoAssoc, Objects, BlobRepo
     return assoc, objects, BlobRepository(objects.location, opened)
 
 
-async def collect(directory: str, entries: int, *, dry_run: bool) -> None:
-    assoc, objects, repository = stores(directory, entries)
+async def collect(directory: str, entries: int, page: int, *, dry_run: bool) -> None:
+    assoc, objects, repository = stores(directory, entries, page)
     state = CollectState(f"{directory}/state")
     request = CollectRequest(
         NOW_S - 30 * 86400, lambda labels: False, lambda labels: False, dry_run, rate=10**9
@@ -216,8 +218,8 @@ async def collect(directory: str, entries: int, *, dry_run: bool) -> None:
     assert collector.objects.removed + len(left) == collector.objects.objects
 
 
-async def only_read(directory: str, entries: int) -> None:
-    assoc, _, repository = stores(directory, entries)
+async def only_read(directory: str, entries: int, page: int) -> None:
+    assoc, _, repository = stores(directory, entries, page)
     bucket = await repository.bucket()
     waiting: deque[Digest] = deque()
     last = None
@@ -241,10 +243,11 @@ def _is_old(file: File) -> bool:
     return file.last_modified is not None and file.last_modified.timestamp() <= OLD
 
 
-def measured(what: str, directory: str, entries: int) -> dict[str, float]:
+def measured(what: str, directory: str, entries: int, page: int = PAGE) -> dict[str, float]:
     """Time and peak of a process that does one thing."""
     began_s = time.monotonic()
-    words = [sys.executable, __file__, str(entries), "--child", what, "--directory", directory]
+    words = [sys.executable, __file__, str(entries), "--page", str(page), "--child", what]
+    words += ["--directory", directory]
     done = subprocess.run(words, check=True, stdout=subprocess.PIPE)
     wall_s = time.monotonic() - began_s
     found: dict[str, float] = {"wall_s": wall_s}
@@ -253,11 +256,11 @@ def measured(what: str, directory: str, entries: int) -> dict[str, float]:
     return found
 
 
-def child(what: str, directory: str, entries: int) -> None:
+def child(what: str, directory: str, entries: int, page: int) -> None:
     if what == "floor":
-        asyncio.run(only_read(directory, entries))
+        asyncio.run(only_read(directory, entries, page))
     elif what != "nothing":
-        asyncio.run(collect(directory, entries, dry_run=what == "dry-run"))
+        asyncio.run(collect(directory, entries, page, dry_run=what == "dry-run"))
     usage = resource.getrusage(resource.RUSAGE_SELF)
     print(json.dumps({"peak_mb": usage.ru_maxrss / 1024, "cpu_s": usage.ru_utime + usage.ru_stime}))
 
@@ -266,18 +269,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("entries", nargs="?", type=int, default=1_000_000)
     parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("--page", type=int, default=PAGE)
     parser.add_argument("--child", default="")
     parser.add_argument("--directory", default="")
     words = parser.parse_args()
     if words.child:
-        child(words.child, words.directory, words.entries)
+        child(words.child, words.directory, words.entries, words.page)
         return
     directory = tempfile.mkdtemp(prefix="bench-collect-")
     try:
         objects = make_objects(directory, words.entries // 2)
-        nothing = measured("nothing", directory, words.entries)
-        floor = measured("floor", directory, words.entries)
-        ours = measured("dry-run" if words.dry_run else "collect", directory, words.entries)
+        nothing = measured("nothing", directory, words.entries, words.page)
+        floor = measured("floor", directory, words.entries, words.page)
+        ours = measured("dry-run" if words.dry_run else "collect", directory, words.entries, words.page)
     finally:
         shutil.rmtree(directory)
     print(f"{words.entries} entries, {objects} objects, {ours['removed']:.0f} of them removed")
