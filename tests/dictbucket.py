@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +20,9 @@ WHEN = datetime(2024, 3, 1, 12, 34, 56, tzinfo=UTC)
 
 
 class DictBucket(MemoryBucket):
-    def __init__(self, name: str = "b") -> None:
+    def __init__(self, name: str = "b", now: Callable[[], datetime] = lambda: WHEN) -> None:
         super().__init__(name, scheme="s3", since=WHEN)
+        self.now = now
         self.calls: Counter[str] = Counter()
         self.is_down = False
 
@@ -29,6 +30,15 @@ class DictBucket(MemoryBucket):
         self.calls[call] += 1
         if self.is_down:
             raise ReflowError(Kind.UNAVAILABLE, call, self.location)
+
+    def store_at(self, key: str, data: bytes, when: datetime) -> None:
+        """Have an object that was stored at some time."""
+        self.objects[key] = Stored(data)
+        self._changed[key] = when
+
+    def _store(self, key: str, data: bytes, content_hash: Digest | None) -> None:
+        super()._store(key, data, content_hash)
+        self._changed[key] = self.now()
 
     async def file(self, key: str) -> File:
         self._note("file")

@@ -14,7 +14,7 @@ from typing import Protocol, runtime_checkable
 from reflow.core.digest import Digest, DigestPrefix
 from reflow.core.errors import ReflowError
 
-__all__ = ["Assoc", "AssocEntry", "Collectable", "Key", "Kind"]
+__all__ = ["Assoc", "AssocEntry", "Collectable", "Key", "Kind", "Revivable"]
 
 
 class Kind(enum.IntEnum):
@@ -87,4 +87,20 @@ class Collectable(Protocol):
 
     async def delete_unused(self, entries: Sequence[AssocEntry]) -> int:
         """Remove entries that were not used since they were scanned; how many were removed."""
+        ...
+
+    def rows(self, used_since_s: int = 0) -> AsyncIterator[AssocEntry]:
+        """Every row, also one that has lost its values; or those used at a time (Unix seconds) or later.
+
+        The latter are as they are now; of the others what was written lately may be missing.
+        """
+        ...
+
+
+@runtime_checkable
+class Revivable(Protocol):
+    """An index in which others may set the time of access of an entry that was removed under them."""
+
+    async def revive(self, entries: Sequence[AssocEntry]) -> int:
+        """Give entries back their values where only a time of access is left; how many have them back."""
         ...

@@ -52,10 +52,15 @@ class MemoryAssoc:
         if self._rows.pop(key, None) is None:
             raise ReflowError(ErrorKind.NOT_EXIST, "assoc.delete", cause=f"key {key} not found")
 
-    async def scan(self) -> AsyncIterator[AssocEntry]:
+    def scan(self) -> AsyncIterator[AssocEntry]:
         """Every row."""
+        return self.rows()
+
+    async def rows(self, used_since_s: int = 0) -> AsyncIterator[AssocEntry]:
+        """Every row, or those used since a time."""
         for row in list(self._rows.values()):
-            yield row
+            if row.last_access_s >= used_since_s:
+                yield row
 
     async def delete_unused(self, entries: Sequence[AssocEntry]) -> int:
         """Remove entries that were not used since they were scanned; how many were removed."""

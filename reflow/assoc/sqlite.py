@@ -109,7 +109,7 @@ class SqliteAssoc:
                 rows[row[0]] = row
         return rows
 
-    async def _query(self, query: str, parameters: Sequence[bytes]) -> list[Any]:
+    async def _query(self, query: str, parameters: Sequence[bytes | int]) -> list[Any]:
         return await self._database.perform(
             lambda connection: connection.execute(query, parameters).fetchall()
         )
@@ -157,12 +157,16 @@ class SqliteAssoc:
             await asyncio.sleep(0)
         return count
 
-    async def scan(self) -> AsyncIterator[AssocEntry]:
+    def scan(self) -> AsyncIterator[AssocEntry]:
         """Every row, by key; rows that come or go meanwhile may be missed."""
+        return self.rows()
+
+    async def rows(self, used_since_s: int = 0) -> AsyncIterator[AssocEntry]:
+        """Every row, or those used since a time; by key."""
         last = b""
+        query = f"SELECT * FROM assoc WHERE key > ? AND last_access_s >= ? ORDER BY key LIMIT {_PAGE}"
         while True:
-            query = f"SELECT * FROM assoc WHERE key > ? ORDER BY key LIMIT {_PAGE}"
-            rows: list[_FullRow] = await self._query(query, (last,))
+            rows: list[_FullRow] = await self._query(query, (last, used_since_s))
             for row in rows:
                 yield _entry(row)
             if len(rows) < _PAGE:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from reflow.cli.app import App
-from reflow.cli.command import Arguments, Command, UsageError
+from reflow.cli.command import Arguments, Command, Fatal, UsageError
 from reflow.core.units import format_size
-from reflow.runtime.config import not_supported
 from reflow.runtime.home import home
 
 if TYPE_CHECKING:
-    from reflow.runtime.collect import Collector, CollectRequest
+    from reflow.runtime.collect import Collector, CollectRequest, Scope
 
 _DETAILS = """\
 Collect removes what the cache has not used since a date: entries of the index, and objects that no remaining
@@ -27,7 +27,12 @@ of the configuration adds others.
 
 Whatever the threshold, what was of use within the last day stays, and so does what a run that is under way
 may use. Older logs of runs go, too, and what execs left behind: directories of failed ones, and files with
-their output; and unpacked images ("reflow images -store")."""
+their output; and unpacked images ("reflow images -store").
+
+Of stores that are shared (an S3 bucket, a DynamoDB table) collect removes entries first, at -rate, then
+objects that were stored before the threshold and that nothing refers to: no entry, and no row of the task
+database, however old. It then does the same with this machine's copies. It may be interrupted, and called
+again."""
 
 _DAY_S = 86400.0
 
@@ -36,7 +41,18 @@ def run(app: App, arguments: Arguments) -> int:
     """Collect, or tell what would be collected."""
     threshold_s = _threshold(arguments["threshold"])
     matchers = (_matcher("keep", arguments["keep"]), _matcher("labels", arguments["labels"]))
-    return app.run_async(_collect(app, arguments, threshold_s, *matchers))
+    if arguments["rate"] <= 0:
+        raise UsageError(f"invalid -rate {arguments['rate']}: want more than 0")
+    from reflow.runtime.collect import CollectRequest
+
+    request = CollectRequest(
+        threshold_s,
+        *matchers,
+        dry_run=arguments["dry-run"],
+        migrations=arguments["migrate-fs-max-attempts"],
+        rate=arguments["rate"],
+    )
+    return app.run_async(_collect(app, arguments, request))
 
 
 def _threshold(text: str) -> float:
@@ -81,67 +97,121 @@ def _matcher(flag: str, text: str) -> Callable[[frozenset[str]], bool]:
     return matches
 
 
-async def _collect(
-    app: App,
-    arguments: Arguments,
-    threshold_s: float,
-    is_kept: Callable[[frozenset[str]], bool],
-    is_dead: Callable[[frozenset[str]], bool],
-) -> int:
+async def _collect(app: App, arguments: Arguments, request: CollectRequest) -> int:
     from reflow.cli.working import work_here
-    from reflow.repository.filerepo import FileRepository
-    from reflow.runtime.collect import Collector, CollectRequest
-    from reflow.runtime.wiring import has_assoc, has_taskdb, open_assoc, open_repository, open_taskdb
+    from reflow.runtime.collectscope import is_shared, local_scope
 
-    request = CollectRequest(
-        threshold_s, is_kept, is_dead, arguments["dry-run"], arguments["migrate-fs-max-attempts"]
-    )
-    if threshold_s > time.time() - _DAY_S:
+    now_s = time.time()
+    if request.threshold_s > now_s - _DAY_S:
         app.log.info("what was of use within the last day stays")
     live, directories = await work_here(app)
-    repository = open_repository(app.config)
-    assoc = open_assoc(app.config) if has_assoc(app.config) else None
-    taskdb = open_taskdb(app.config) if has_taskdb(app.config) else None
-    try:
-        if not isinstance(repository, FileRepository):
-            raise not_supported(f"collect with the repository {repository.url}")
-        collector = Collector(request, repository, assoc, taskdb, live, app.log, time.time())
-        await _collect_stores(app, request, collector)
+    has_bucket = is_shared(app.config)
+    if has_bucket:
+        await _collect_shared(app, request, now_s, has_records=not arguments["no-taskdb"])
+    async with local_scope(app.config, live, request, now_s) as scope:
+        collector = await _collect_stores(app, request, scope, now_s, is_front=has_bucket)
         for directory in directories:
             _collect_leftovers(app, directory, collector.limit_s, dry_run=request.dry_run)
         _collect_images(app, collector.limit_s, dry_run=request.dry_run)
-    finally:
-        await repository.close()
-        for each in (assoc, taskdb):
-            if each is not None:
-                await each.close()
     return 0
 
 
-async def _collect_stores(app: App, request: CollectRequest, collector: Collector) -> None:
+async def _collect_shared(app: App, request: CollectRequest, now_s: float, *, has_records: bool) -> None:
+    from reflow.runtime.collectscope import shared_scope
+
+    if has_records and app.config.provider("taskdb") != "dynamodbtask":
+        _need_records(app, dry_run=request.dry_run)
+    async with shared_scope(app.config, request, now_s) as (scope, objects):
+        collector = await _collect_stores(app, request, scope, now_s, is_front=False)
+        uploads = await objects.collect_uploads(collector.limit_s, dry_run=request.dry_run)
+    if uploads.removed:
+        app.log.info(
+            f"{uploads.removed} unfinished uploads ({format_size(uploads.removed_bytes)})"
+            f" {_done(request.dry_run)} collected"
+        )
+    if objects.strangers:
+        app.log.info(f"{objects.strangers} keys below objects/ are no digests; they stay")
+    await _tell_versions(app)
+
+
+def _need_records(app: App, *, dry_run: bool) -> None:
+    """Logs of runs in the bucket look like garbage to whoever does not see the rows that refer to them."""
+    text = (
+        "no shared task database is configured: if one keeps its logs, graphs and bundles in this bucket,"
+        " they would count as garbage"
+    )
+    if not dry_run:
+        raise Fatal(
+            f"collect: {text}; configure it (taskdb: dynamodbtask), or say -no-taskdb if there is none"
+        )
+    app.log.info(f"{text}: configure it, or say -no-taskdb if there is none")
+
+
+async def _tell_versions(app: App) -> None:
+    from reflow.runtime.noncurrent import tell_noncurrent
+    from reflow.runtime.setup_call import Cloud
+    from reflow.runtime.wiring import aws_session, required
+
+    cloud = Cloud(aws_session(), app.log.info)
+    for line in await asyncio.to_thread(tell_noncurrent, cloud, required(app.config, "repository", "bucket")):
+        app.log.info(line)
+
+
+async def _collect_stores(
+    app: App, request: CollectRequest, scope: Scope, now_s: float, *, is_front: bool
+) -> Collector:
+    """Collect, and tell what was done. ``is_front``: copies of this machine of what is in a bucket."""
+    from reflow.runtime.collect import Collector
+
+    collector = Collector(request, scope, app.log, now_s)
     await collector.scan()
-    counts = collector.counts
-    app.log.info(
-        f"Scanned {counts.scanned} associations, found {counts.live} live associations,"
-        f" {counts.live_objects} live objects, {counts.missing} objects not in repository"
+    if not is_front:
+        counts = collector.entries
+        app.log.info(
+            f"Scanned {counts.scanned} associations, found {counts.live} live associations,"
+            f" {counts.live_objects} live objects, {counts.missing} objects not in repository"
+        )
+    await collector.collect_objects()
+    for line in _report(collector, dry_run=request.dry_run, is_front=is_front):
+        app.log.info(line)
+    return collector
+
+
+def _report(collector: Collector, *, dry_run: bool, is_front: bool) -> Iterator[str]:
+    """Lines about what was removed; a dry run counts what may be in use, too, and says so."""
+    counts, objects, done = collector.entries, collector.objects, _done(dry_run)
+    held = (counts.held, objects.held, objects.held_bytes) if dry_run else (0, 0, 0)
+    removed, size = objects.removed + held[1], objects.removed_bytes + held[2]
+    where = " of this machine" if is_front else ""
+    yield (
+        f"{removed} of {objects.objects} objects{where} ({_percent(removed, objects.objects)})"
+        f" and {size} bytes {done} collected"
     )
-    entries = await collector.collect_entries()
-    objects = await collector.collect_objects()
-    done = _done(request.dry_run)
-    app.log.info(
-        f"{objects.removed} of {objects.objects} objects ({_percent(objects.removed, objects.objects)})"
-        f" and {objects.removed_bytes} bytes {done} collected"
-    )
-    app.log.info(
-        f"{entries.removed} of {entries.entries} associations ({_percent(entries.removed, entries.entries)})"
-        f" {done} collected ({entries.matched} associations matched the dead set)"
-    )
+    if not is_front or counts.scanned:
+        removed = counts.removed + held[0]
+        matched = counts.matched + (counts.held_matched if dry_run else 0)
+        yield (
+            f"{removed} of {counts.scanned} associations{where} ({_percent(removed, counts.scanned)})"
+            f" {done} collected ({matched} associations matched the dead set)"
+        )
+    if counts.held or objects.held:
+        stay = "of these, " if dry_run else ""
+        yield (
+            f"{stay}{counts.held} associations and {objects.held} objects ({format_size(objects.held_bytes)})"
+            f" may be in use, or were within the last day: they {'would stay' if dry_run else 'stay'}"
+        )
+    if objects.recorded and not is_front:
+        yield f"{objects.recorded} further objects are of the record of runs: they stay"
     if counts.migrated:
-        app.log.info(f"{counts.migrated} associations of the old format were written anew")
+        yield f"{counts.migrated} associations of the old format were written anew"
+    if counts.revived:
+        yield f"{counts.revived} associations were used while they were removed, and are there again"
+    if counts.undone:
+        yield f"{counts.undone} associations were written meanwhile that relied on removed objects; they went"
 
 
 def _collect_leftovers(app: App, directory: str, limit_s: float, *, dry_run: bool) -> None:
-    from reflow.runtime.collect import collect_leftovers
+    from reflow.runtime.leftovers import collect_leftovers
 
     found = collect_leftovers(directory, limit_s, dry_run=dry_run)
     if found.directories or found.outputs:
@@ -181,7 +251,8 @@ COMMAND = Command(
         ("keep", "string", "", "filter of entries that stay whatever their age"),
         ("labels", "string", "", "filter of entries that go whatever their age"),
         ("migrate-fs-max-attempts", "int", "5000", "filesets of the old format to upgrade: 0 none, -1 all"),
-        ("rate", "int", "300", "writes per second, at most, to an index that others share; here no effect"),
+        ("no-taskdb", "bool", "false", "no task database keeps its logs in the bucket"),
+        ("rate", "int", "300", "writes per second, at most, to an index that others share"),
         ("threshold", "string", "YYYY-MM-DD", "a date, or a number of days such as 15d"),
     ],
 )

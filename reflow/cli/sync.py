@@ -46,15 +46,16 @@ async def _sync(app: App, arguments: Arguments, prefix: DigestPrefix, base: str)
     assert assoc is not None
     try:
         fileset = _chosen(await _find(app, assoc, repository, prefix), arguments["index"])
-        slots = asyncio.Semaphore(_AT_ONCE)
+        names = iter(fileset.sorted_paths())
 
-        async def place(path: str, file: File) -> None:
-            async with slots:
+        async def place_some() -> None:
+            for name in names:
+                path, file = os.path.join(base, name), fileset.files[name]
                 await _place(app, repository, path, file, size_only=arguments["sizeonly"])
 
         async with asyncio.TaskGroup() as group:
-            for name in fileset.sorted_paths():
-                group.create_task(place(os.path.join(base, name), fileset.files[name]))
+            for _ in range(_AT_ONCE):
+                group.create_task(place_some())
     finally:
         await repository.close()
         await assoc.close()
@@ -102,9 +103,7 @@ async def _place(app: App, repository: Repository, path: str, file: File, *, siz
     app.log.info(f"copying {path} {file.id.hex()}")
     scratch = await asyncio.to_thread(_make_room, path)
     try:
-        with await asyncio.to_thread(open, scratch, "wb") as stream:
-            async for chunk in repository.get(file.id):
-                await asyncio.to_thread(stream.write, chunk)
+        await _fetch(repository, file, scratch)
         os.replace(scratch, path)
     except BaseException as err:
         with contextlib.suppress(OSError):
@@ -112,6 +111,19 @@ async def _place(app: App, repository: Repository, path: str, file: File, *, siz
         if isinstance(err, ReflowError) and kind_of(err) is Kind.NOT_EXIST:
             raise Fatal(f"{path}: its contents are not in the repository any more: {file.id}") from err
         raise
+
+
+async def _fetch(repository: Repository, file: File, path: str) -> None:
+    """Write an object to a new file: from a bucket in parallel parts, unless this machine has it."""
+    from reflow.repository.layered import LayeredRepository
+
+    assert file.id is not None
+    if isinstance(repository, LayeredRepository) and await repository.local.missing([file.id]):
+        await repository.shared.download(file, path)
+        return
+    with await asyncio.to_thread(open, path, "wb") as stream:
+        async for chunk in repository.get(file.id):
+            await asyncio.to_thread(stream.write, chunk)
 
 
 def _is_there(path: str, file: File, size_only: bool) -> bool:

@@ -17,3 +17,11 @@ async def gather_all(work: Iterable[Awaitable[_Result]]) -> list[_Result]:
             raise outcome
         results.append(outcome)
     return results
+
+
+def first_of(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first error of a group of groups."""
+    first: BaseException = errors
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    return first

@@ -180,17 +180,20 @@ class ObjectDirectory:
     def objects(self) -> Iterator[StoredObject]:
         """Every object, by digest."""
         for directory in self._names(""):
-            if len(directory) != 2:
+            if len(directory) == 2:
+                yield from self.objects_in(directory)
+
+    def objects_in(self, directory: str) -> Iterator[StoredObject]:
+        """The objects whose digests begin with these two hexadecimal digits."""
+        for name in self._names(directory):
+            digest = _digest_of(directory + name)
+            if digest is None:
                 continue
-            for name in self._names(directory):
-                digest = _digest_of(directory + name)
-                if digest is None:
-                    continue
-                try:
-                    status = os.stat(f"{self.root}/{directory}/{name}")
-                except FileNotFoundError:
-                    continue
-                yield StoredObject(digest, status.st_size, status.st_ctime)
+            try:
+                status = os.stat(f"{self.root}/{directory}/{name}")
+            except FileNotFoundError:
+                continue
+            yield StoredObject(digest, status.st_size, status.st_ctime)
 
     def du(self) -> Usage:
         """Count objects and their bytes."""

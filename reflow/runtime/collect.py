@@ -1,45 +1,60 @@
-"""Collecting garbage on this machine: entries of the cache that were not used, and what only they refer to.
+"""Collecting garbage: entries of the cache that were not used, and what only they refer to.
 
 Live are entries that were used since the threshold (or that are to be kept), the objects of their results,
-and the objects that the record of later runs refers to. What was of use within the last day always stays, and
-so does what a run that is under way may use: everything since a day before it began.
+and the objects that the record of runs refers to. What may be in use always stays: what was of use within the
+last day, and with runs under way everything since a day before the oldest began.
 
-Others may use the stores meanwhile. A run refreshes an entry before it uses it (`reflow.assoc.Collectable`),
-an entry that was refreshed is not removed, and objects are removed last, by what then remains.
+Others may use the stores meanwhile (decision 0014). A run renews an entry's time of use before it takes its
+value, and an entry whose time was renewed is not removed; entries go before objects, and between the two
+what is used or written by then is looked at again; afterwards what was written against an object that went
+is taken out, so that no entry points to nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import NamedTuple
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, TypeVar
 
-from reflow.assoc import Assoc, AssocEntry, Collectable, Kind
+from reflow.assoc import Assoc, AssocEntry, Collectable, Kind, Revivable
 from reflow.core.digest import Digest
 from reflow.core.errors import Kind as ErrorKind
 from reflow.core.errors import ReflowError, kind_of
-from reflow.core.fileset import Fileset
+from reflow.core.fileset import File
 from reflow.core.filesetcodec import decode_fileset, encode_fileset
-from reflow.executor.execdir import FAILED, adopt
-from reflow.repository.filerepo import FileRepository
-from reflow.repository.maintenance import GRACE_S, Collected, collect_objects
-from reflow.runtime.livework import LiveRun, exec_dirs
+from reflow.repository.maintenance import (
+    GRACE_S,
+    Collected,
+    Fate,
+    ObjectLimits,
+    ObjectPlace,
+    Standing,
+    collect_objects,
+)
+from reflow.runtime.collectpace import Pace, Progress
+from reflow.runtime.collectstate import CollectState
 from reflow.runtime.log import Log
-from reflow.taskdb import RunQuery, TaskDB, TaskQuery
 
+ENTRY_GRACE_S = 2 * GRACE_S
+"""An entry of use within the last day: its time of use is renewed once a day at most."""
+
+CLOCKS_DIFFER_S = 3600
 _BATCH = 1000
+_READ_AT_ONCE = 64
+_REMOVED_AT_ONCE = 200
 
 Matcher = Callable[[frozenset[str]], bool]
 """Tells by the labels of an entry."""
+_T = TypeVar("_T")
 
 
 class CollectRequest(NamedTuple):
     """What goes: entries not used since ``threshold_s`` (Unix seconds), and those whose labels are ``dead``.
 
     Entries whose labels are to be kept stay in any case. ``migrations`` bounds the entries of the old format
-    that are written anew (-1: no bound).
+    that are written anew (-1: no bound), ``rate`` is that of writes to the index in a second.
     """
 
     threshold_s: float
@@ -47,225 +62,297 @@ class CollectRequest(NamedTuple):
     is_dead: Matcher
     dry_run: bool
     migrations: int = 0
+    rate: int = 300
 
 
-class ScanCounts:
-    """What was found in the index."""
+class Values(Protocol):
+    """The repository whose objects entries refer to."""
 
-    def __init__(self) -> None:
-        self.scanned = 0
-        self.live = 0
-        self.live_objects = 0
-        self.missing = 0
-        self.migrated = 0
+    async def stat(self, digest: Digest) -> File:
+        """Id and size of an object. Raises NOT_EXIST."""
+        ...
+
+    async def read_many(self, digests: Collection[Digest]) -> Mapping[Digest, bytes | ReflowError]:
+        """Read objects; one that cannot be read has its error instead."""
+        ...
+
+    async def put_bytes_many(self, objects: Iterable[bytes]) -> list[Digest]:
+        """Store objects."""
+        ...
 
 
-class EntriesCollected(NamedTuple):
-    """How many entries there were, how many were, or would be, removed, and how many matched by labels."""
+class Scope(NamedTuple):
+    """Stores that are collected together.
 
-    entries: int
-    removed: int
-    matched: int
+    ``records`` are objects that something besides the index refers to. Runs under way may use what was of use
+    since ``in_use_since_s`` (Unix seconds; infinite when there is none). With ``is_shared`` there may be runs
+    that nobody knows of; ``settle_s`` is how long those of the original take to renew times of use.
+    """
+
+    repository: Values
+    place: ObjectPlace
+    assoc: Assoc | None
+    state: CollectState
+    records: AsyncIterator[Digest] | None = None
+    in_use_since_s: float = float("inf")
+    is_shared: bool = False
+    settle_s: float = 0.0
+
+
+@dataclass(slots=True)
+class EntryCounts:
+    """What was found in the index. ``live_objects`` are files of live entries, ``missing`` value objects.
+
+    ``matched`` went by their labels. ``held`` would go, but may be in use (``held_matched`` by their labels).
+    ``revived`` were used by an original program while they were removed, ``undone`` written by somebody who
+    relied on an object that went.
+    """
+
+    scanned: int = 0
+    live: int = 0
+    live_objects: int = 0
+    missing: int = 0
+    removed: int = 0
+    matched: int = 0
+    held: int = 0
+    held_matched: int = 0
+    migrated: int = 0
+    revived: int = 0
+    undone: int = 0
 
 
 class Collector:
-    """Collects garbage once, at ``now_s`` (Unix seconds). ``live`` are the runs that are under way."""
+    """Collects garbage once, at ``now_s`` (Unix seconds): `scan`, then `collect_objects`."""
 
     def __init__(
         self,
         request: CollectRequest,
-        repository: FileRepository,
-        assoc: Assoc | None,
-        taskdb: TaskDB | None,
-        live: Sequence[LiveRun],
+        scope: Scope,
         log: Log,
         now_s: float,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self.counts = ScanCounts()
+        self.entries = EntryCounts()
+        self.objects = Collected()
         self._request = request
-        self._repository = repository
-        self._assoc = assoc
-        self._taskdb = taskdb
+        self._scope = scope
+        self._state = scope.state
         self._log = log
         self._now_s = now_s
-        self._in_use_since_s = _in_use_since(live)
-        self.limit_s = min(request.threshold_s, now_s - GRACE_S, self._in_use_since_s)
+        self._sleep = sleep
+        self._pace = Pace(request.rate if scope.is_shared else math.inf, sleep)
+        self._progress = Progress(log)
+        self._fresh_s = int(now_s) - CLOCKS_DIFFER_S
+
+    @property
+    def limit_s(self) -> float:
         """What was used after this stays."""
-        self._live: set[Digest] = set()
-        self._dead: set[Digest] = set()
-        self._going: list[AssocEntry] = []
-        self._matched = 0
+        return min(self._request.threshold_s, self._now_s - GRACE_S, self._scope.in_use_since_s)
+
+    # Entries.
 
     async def scan(self) -> None:
-        """Find out what is live. Raises ReflowError: nothing may be removed then."""
-        if self._assoc is not None:
-            async for entries in _batches(self._assoc.scan()):
-                await self._sort(entries)
-        if self._taskdb is not None:
-            await self._spare_records(self._taskdb)
+        """Remove entries that go, and find out what is live.
 
-    async def _sort(self, entries: Sequence[AssocEntry]) -> None:
-        """Tell live entries from others, and note what they refer to."""
-        request = self._request
-        live, dead = [], []
+        Raises ReflowError: no object may be removed then.
+        """
+        await self._state.open()
+        if self._scope.records is not None:
+            async for digests in _batches(self._scope.records):
+                self._state.references.add(digests, Standing.RECORDED)
+        if self._scope.assoc is None:
+            return
+        rows = self._collectable
+        async for entries in _batches(rows.rows()):
+            await self._sort(rows, entries)
+            self._progress.tell(
+                f"{self.entries.scanned} associations scanned, {self.entries.removed} removed"
+            )
+        if not self._request.dry_run:
+            await self._spare_fresh(rows)
+
+    @property
+    def _collectable(self) -> Collectable:
+        if not isinstance(self._scope.assoc, Collectable):
+            raise ReflowError(ErrorKind.NOT_SUPPORTED, "collect", cause="this index cannot be collected")
+        return self._scope.assoc
+
+    async def _sort(self, rows: Collectable, entries: Sequence[AssocEntry]) -> None:
+        """Tell live entries from others, note what they refer to, and remove those that go."""
+        counts = self.entries
+        counts.scanned += len(entries)
+        fates: dict[Fate, list[AssocEntry]] = {fate: [] for fate in Fate}
+        dead: list[AssocEntry] = []
         for entry in entries:
-            self.counts.scanned += 1
-            if request.is_kept(entry.labels):
-                live.append(entry)
-            elif request.is_dead(entry.labels) and entry.last_access_s <= self._in_use_since_s:
-                dead.append(entry)
-            elif entry.last_access_s > self.limit_s:
-                live.append(entry)
-            else:
-                self._going.append(entry)
-        self.counts.live += len(live)
-        self.counts.live_objects += await self._note(live, self._live)
-        await self._note(dead, self._dead)
-        self._matched += len(dead)
-        self._going += dead
+            fate, is_dead = self._fate(entry)
+            (dead if is_dead and fate is Fate.GOES else fates[fate]).append(entry)
+            counts.held_matched += is_dead and fate is Fate.HELD
+        counts.live += len(fates[Fate.STAYS])
+        counts.held += len(fates[Fate.HELD])
+        counts.live_objects += await self._note(fates[Fate.STAYS], Standing.LIVE)
+        await self._note(fates[Fate.HELD], Standing.HELD)
+        await self._note(dead, Standing.DEAD)
+        await self._migrate(fates[Fate.STAYS])
+        counts.matched += await self._remove(rows, dead)
+        await self._remove(rows, fates[Fate.GOES])
 
-    async def _note(self, entries: Sequence[AssocEntry], objects: set[Digest]) -> int:
-        """Add the objects that entries refer to; how many files their results have."""
-        filesets = await self._filesets(entries)
-        files = 0
-        for entry in entries:
-            objects.update(entry.values.values())
-        for fileset in filesets.values():
-            for file in fileset.all_files():
-                if file.id is not None:
-                    objects.add(file.id)
-                    files += 1
-        if objects is self._live and not self._request.dry_run:
-            await self._migrate(entries, filesets)
-        return files
+    def _fate(self, entry: AssocEntry) -> tuple[Fate, bool]:
+        """What becomes of an entry, and whether its labels say so."""
+        request, used_s = self._request, entry.last_access_s
+        if request.is_kept(entry.labels):
+            return Fate.STAYS, False
+        is_dead = request.is_dead(entry.labels)
+        if used_s > request.threshold_s and not is_dead:
+            return Fate.STAYS, False
+        in_use_s = self._scope.in_use_since_s
+        if self._scope.is_shared or not is_dead:
+            in_use_s = min(in_use_s, self._now_s - ENTRY_GRACE_S)
+        return (Fate.HELD if used_s > in_use_s else Fate.GOES), is_dead
 
-    async def _filesets(self, entries: Sequence[AssocEntry]) -> dict[tuple[Kind, Digest], Fileset]:
-        wanted = {(kind, value) for entry in entries for kind, value in entry.values.items()}
-        objects = await self._repository.read_many({value for _, value in wanted})
+    async def _remove(self, rows: Collectable, entries: Sequence[AssocEntry]) -> int:
+        """Remove entries that were not used meanwhile, no faster than is allowed; how many."""
+        if self._request.dry_run:
+            self.entries.removed += len(entries)
+            return len(entries)
+        removed = 0
+        size = max(1, min(_REMOVED_AT_ONCE, self._request.rate))
+        for start in range(0, len(entries), size):
+            part = entries[start : start + size]
+            await self._pace.take(len(part))
+            if isinstance(rows, Revivable):
+                await self._state.add_removed([entry for entry in part if entry.values])
+            removed += await rows.delete_unused(part)
+        self.entries.removed += removed
+        return removed
+
+    async def _note(self, entries: Sequence[AssocEntry], mark: Standing) -> int:
+        """Note what entries refer to; how many files their values have that were not noted so before."""
+        values = {value: kind for entry in entries for kind, value in entry.values.items()}
+        noted = await self._state.notes(values)
+        wanted = [value for value in values if noted.get(value, 0) < mark]
+        count = 0
+        for start in range(0, len(wanted), _READ_AT_ONCE):
+            part = wanted[start : start + _READ_AT_ONCE]
+            known = await self._state.files(part)
+            unread = {value: values[value] for value in part if value not in known}
+            if unread:
+                known |= await self._read(unread)
+            self._state.references.add(unread, mark)
+            await self._state.note(known, mark)
+            count += sum([len(files) for files in known.values()])
+        return count
+
+    async def _read(self, values: Mapping[Digest, Kind]) -> dict[Digest, list[Digest]]:
+        """The files that value objects name; those that are not there, or damaged, are told."""
         found = {}
-        for kind, value in wanted:
-            data = objects[value]
+        for value, data in (await self._scope.repository.read_many(values)).items():
             if isinstance(data, bytes):
                 try:
-                    found[kind, value] = decode_fileset(data, kind)
+                    fileset = decode_fileset(data, values[value])
                 except ReflowError as err:
-                    self._log.error(f"{kind} {value}: {err}")
+                    self._log.error(f"{values[value]} {value}: {err}")
+                else:
+                    found[value] = [file.id for file in fileset.all_files() if file.id is not None]
             elif kind_of(data) is ErrorKind.NOT_EXIST:
-                self.counts.missing += 1
+                self.entries.missing += 1
             elif kind_of(data) is ErrorKind.INTEGRITY:
-                self._log.error(f"{kind} {value}: {data}")
+                self._log.error(f"{values[value]} {value}: {data}")
             else:
                 raise data
         return found
 
-    async def _migrate(
-        self, entries: Sequence[AssocEntry], filesets: dict[tuple[Kind, Digest], Fileset]
-    ) -> None:
+    async def _migrate(self, entries: Sequence[AssocEntry]) -> None:
         """Give entries that only have a value of the old format one of the new."""
-        assert self._assoc is not None
+        assoc, request = self._scope.assoc, self._request
+        assert assoc is not None
         for entry in entries:
-            if Kind.FILESET_V2 in entry.values or self.counts.migrated == self._request.migrations:
+            old = entry.values.get(Kind.FILESET)
+            if request.dry_run or old is None or Kind.FILESET_V2 in entry.values:
                 continue
-            fileset = filesets.get((Kind.FILESET, entry.values[Kind.FILESET]))
-            if fileset is not None:
-                (value,) = await self._repository.put_bytes_many([encode_fileset(fileset)])
-                await self._assoc.put_many({(Kind.FILESET_V2, entry.key): value})
-                self._live.add(value)
-                self.counts.migrated += 1
-
-    async def _spare_records(self, taskdb: TaskDB) -> None:
-        """Logs, graphs and outputs that the record of runs since the limit refers to are live."""
-        for run in await taskdb.runs(RunQuery()):
-            if max(run.start, run.end or run.start).timestamp() <= self.limit_s and run.end is not None:
+            if self.entries.migrated == request.migrations:
+                return
+            data = (await self._scope.repository.read_many([old]))[old]
+            if not isinstance(data, bytes):
                 continue
-            self._live.update([each for each in (run.runlog, run.evalgraph) if each is not None])
-            for task in await taskdb.tasks(TaskQuery(run_id=run.id)):
-                for place in (task.stdout, task.stderr):
-                    if place.startswith("sha256:"):
-                        self._live.add(Digest.parse(place))
+            try:
+                contents = encode_fileset(decode_fileset(data, Kind.FILESET))
+            except ReflowError:
+                continue  # `_read` has said so
+            (value,) = await self._scope.repository.put_bytes_many([contents])
+            self._state.references.add([value], Standing.LIVE)
+            await self._pace.take(1)
+            await assoc.put_many({(Kind.FILESET_V2, entry.key): value})
+            self.entries.migrated += 1
 
-    async def collect_entries(self) -> EntriesCollected:
-        """Remove entries that are not live; those that are used again by now stay."""
-        if self._request.dry_run or self._assoc is None or not self._going:
-            removed = len(self._going)
-        else:
-            if not isinstance(self._assoc, Collectable):
-                raise ReflowError(ErrorKind.NOT_SUPPORTED, "collect", cause="this index cannot be collected")
-            removed = await self._assoc.delete_unused(self._going)
-            await self._spare_fresh(self._assoc)
-        return EntriesCollected(self.counts.scanned, removed, self._matched)
-
-    async def _spare_fresh(self, assoc: Assoc) -> None:
+    async def _spare_fresh(self, rows: Collectable) -> None:
         """What entries refer to that were made or used since we began is live."""
-        async for entries in _batches(assoc.scan()):
-            await self._note([each for each in entries if each.last_access_s >= int(self._now_s)], self._live)
+        if self.entries.removed:
+            await self._settle()
+        async for entries in _batches(rows.rows(self._fresh_s)):
+            if isinstance(rows, Revivable):
+                lost = await self._state.removed([entry.key for entry in entries if not entry.values])
+                self.entries.revived += await rows.revive(lost)
+                entries += lost
+            await self._note(entries, Standing.LIVE)
 
-    async def collect_objects(self) -> Collected:
-        """Remove objects that nothing live refers to."""
-        return await asyncio.to_thread(
-            collect_objects,
-            self._repository.directory,
-            self._live,
-            self._dead,
-            self.limit_s,
-            now_s=self._now_s,
-            dry_run=self._request.dry_run,
+    async def _settle(self) -> None:
+        """Let what others have begun become visible."""
+        if self._scope.settle_s:
+            await self._sleep(self._scope.settle_s)
+
+    # Objects.
+
+    async def collect_objects(self) -> None:
+        """Remove objects that nothing live refers to, after `scan`."""
+        limits = ObjectLimits(
+            self._request.threshold_s, min(self._scope.in_use_since_s, self._now_s - GRACE_S)
         )
+        await collect_objects(
+            self._scope.place,
+            self._state.references.load,
+            limits,
+            self.objects,
+            dry_run=self._request.dry_run,
+            progress=lambda: self._progress.tell(
+                f"{self.objects.objects} objects looked at, {self.objects.removed} removed"
+            ),
+        )
+        if self.objects.removed and self._scope.assoc is not None and not self._request.dry_run:
+            await self._settle()
+            await self._undo(self._collectable)
+
+    async def _undo(self, rows: Collectable) -> None:
+        """Take out what was written meanwhile, on the strength of an object that has gone."""
+        async for entries in _batches(rows.rows(self._fresh_s)):
+            noted = await self._state.notes({each for entry in entries for each in entry.values.values()})
+            for entry in entries:
+                doubtful = {
+                    value: kind for kind, value in entry.values.items() if noted.get(value, 0) < Standing.HELD
+                }
+                if doubtful and not await self._is_whole(doubtful):
+                    self.entries.undone += await rows.delete_unused([entry])
+
+    async def _is_whole(self, values: Mapping[Digest, Kind]) -> bool:
+        """Whether the objects of an entry are there."""
+        files = await self._read(values)
+        if len(files) < len(values):
+            return False
+        try:
+            for digest in {each for found in files.values() for each in found}:
+                await self._scope.repository.stat(digest)
+        except ReflowError as err:
+            if kind_of(err) is not ErrorKind.NOT_EXIST:
+                raise
+            return False
+        return True
 
 
-def _in_use_since(live: Sequence[LiveRun]) -> float:
-    """A run that is under way may use what was of use within the day before it began, and later."""
-    return min([each.run.start.timestamp() for each in live], default=float("inf")) - GRACE_S
-
-
-async def _batches(entries: AsyncIterator[AssocEntry]) -> AsyncIterator[list[AssocEntry]]:
-    batch: list[AssocEntry] = []
-    async for entry in entries:
-        batch.append(entry)
+async def _batches(items: AsyncIterator[_T]) -> AsyncIterator[list[_T]]:
+    batch: list[_T] = []
+    async for item in items:
+        batch.append(item)
         if len(batch) == _BATCH:
             yield batch
             batch = []
     if batch:
         yield batch
-
-
-# What execs left.
-
-
-class LeftoversCollected(NamedTuple):
-    """How many directories of failed execs, and files with the output of execs, and their bytes."""
-
-    directories: int
-    outputs: int
-    size: int
-
-
-def collect_leftovers(directory: str, before_s: float, *, dry_run: bool) -> LeftoversCollected:
-    """Remove from a local directory what execs left that ended before a time. Blocks."""
-    directories = outputs = size = 0
-    for each in exec_dirs(directory):
-        if not each.is_running and _changed_s(f"{each.path}/{FAILED}") < before_s:
-            directories += 1
-            size += _tree_bytes(each.path)
-            if not dry_run and (locked := adopt(each.path)) is not None:
-                locked.remove()
-    for place, _, names in os.walk(f"{directory}/logs"):
-        for name in names:
-            path = f"{place}/{name}"
-            if _changed_s(path) < before_s:
-                outputs += 1
-                size += os.lstat(path).st_size
-                if not dry_run:
-                    os.unlink(path)
-    return LeftoversCollected(directories, outputs, size)
-
-
-def _changed_s(path: str) -> float:
-    try:
-        return os.lstat(path).st_mtime
-    except OSError:
-        return time.time()
-
-
-def _tree_bytes(path: str) -> int:
-    return sum([os.lstat(f"{place}/{name}").st_size for place, _, names in os.walk(path) for name in names])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from functools import cache, partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from reflow.assoc import Assoc
     from reflow.aws.session import AwsSession
     from reflow.blob import Bucket, Store
+    from reflow.core.digest import Digest
     from reflow.repository import Repository
     from reflow.repository.blobrepo import BlobRepository
     from reflow.repository.filerepo import FileRepository
@@ -152,6 +153,16 @@ def open_taskdb(config: Config) -> TaskDB | None:
         return None
     taskdb: TaskDB = _open(_TASKDBS, config, "taskdb")
     return taskdb
+
+
+def recorded_objects(config: Config) -> AsyncIterator[Digest] | None:
+    """The objects that rows of a shared record of runs refer to; None when the record is not shared."""
+    if config.provider("taskdb") != "dynamodbtask":
+        return None
+    found: AsyncIterator[Digest] = _load("reflow.taskdb.dynamorefs:object_references")(
+        aws_session(), required(config, "taskdb", "table")
+    )
+    return found
 
 
 def has_taskdb(config: Config) -> bool:

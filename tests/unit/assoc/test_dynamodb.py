@@ -1,10 +1,11 @@
 """Items of the original, read and written; and calls that fail, without a server."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from reflow.assoc import Kind
+from reflow.assoc import Kind, dynamodb
 from reflow.assoc.dynamodb import DynamoAssoc
 from reflow.aws import dynamodb as client
 from reflow.aws.dynamohttp import CallError
@@ -105,6 +106,26 @@ async def test_a_hit_refreshes_its_time_once_a_day(age_s: int, updates: int) -> 
         assert await assoc.get_many([NEW]) == {NEW: VALUE}
     await assoc.close()
     assert [operation for operation, _ in script.asked].count("UpdateItem") == updates
+
+
+async def test_an_entry_that_goes_while_it_is_looked_up_is_a_miss() -> None:
+    gone = CallError("ConditionalCheckFailedException", "no", 400)
+    script = Script(found({**ITEM, "LastAccessTime": {"N": "5"}}), gone)
+    assert await assoc_of(script).get_many([NEW]) == {}
+    # A row that an original program left of it, with a time alone, is none either.
+    condition = script.asked[-1][1]["ConditionExpression"]
+    assert condition == "attribute_exists(#v) OR attribute_exists(ValueV2)"
+
+
+async def test_a_long_run_refreshes_again_after_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = [1e9]
+    monkeypatch.setattr(dynamodb, "time", SimpleNamespace(time=lambda: now_s[0]))
+    script = Script(found({**ITEM, "LastAccessTime": {"N": "5"}}))
+    assoc = assoc_of(script)
+    for hours in (0, 1, 23, 25):
+        now_s[0] = 1e9 + hours * 3600
+        assert await assoc.get_many([NEW]) == {NEW: VALUE}
+    assert [operation for operation, _ in script.asked].count("UpdateItem") == 2
 
 
 async def test_a_refused_refresh_is_told_when_it_is_closed() -> None:

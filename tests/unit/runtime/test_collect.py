@@ -6,20 +6,24 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from reflow.assoc import Kind
+from reflow.assoc import AssocEntry, Kind
 from reflow.assoc.sqlite import SqliteAssoc
 from reflow.core.digest import Digest
 from reflow.core.fileset import File, Fileset
 from reflow.core.filesetcodec import encode_fileset
 from reflow.executor.execdir import FAILED, Tenant, acquire
 from reflow.repository.filerepo import FileRepository
-from reflow.runtime.collect import Collector, CollectRequest, LeftoversCollected, collect_leftovers
+from reflow.repository.maintenance import FileObjects
+from reflow.runtime.collect import Collector, CollectRequest, Scope
+from reflow.runtime.collectscope import _in_use_since, _recorded
+from reflow.runtime.collectstate import CollectState
+from reflow.runtime.leftovers import LeftoversCollected, collect_leftovers
 from reflow.runtime.livework import LiveRun
 from reflow.runtime.log import LEVELS, Log
 from reflow.taskdb import Run
@@ -63,22 +67,33 @@ class Stores:
         connection.close()
         return key
 
+    def scope(self, limit_s: float, live: tuple[LiveRun, ...] = ()) -> Scope:
+        self.state = CollectState(str(self.root / "collect"))
+        return Scope(
+            self.repository,
+            FileObjects(self.repository.directory),
+            self.assoc,
+            self.state,
+            _recorded(self.taskdb, limit_s),
+            _in_use_since([each.run.start for each in live]),
+        )
+
     async def collect(self, days: float, *, live: tuple[LiveRun, ...] = (), **changes: object) -> Collector:
         """Collect what was not used for so many days."""
-        request = CollectRequest(self.now_s - days * DAY_S, nothing, nothing, dry_run=False)
+        threshold_s = self.now_s - days * DAY_S
+        request = CollectRequest(threshold_s, nothing, nothing, dry_run=False)
         log = Log(LEVELS["debug"], self.lines.append)
         collector = Collector(
             request._replace(**changes),  # type: ignore[arg-type]
-            self.repository,
-            self.assoc,
-            self.taskdb,
-            live,
+            self.scope(min(threshold_s, self.now_s - DAY_S), live),
             log,
             self.now_s,
         )
-        await collector.scan()
-        self.entries = await collector.collect_entries()
-        self.objects = await collector.collect_objects()
+        try:
+            await collector.scan()
+            await collector.collect_objects()
+        finally:
+            self.state.close(is_done=True)
         return collector
 
     async def has(self, content: bytes) -> bool:
@@ -103,22 +118,26 @@ async def test_what_was_not_used_since_the_threshold_goes(stores: Stores) -> Non
     collector = await stores.collect(5)
     assert await stores.keys() == {new}
     assert [await stores.has(each) for each in (b"old", b"new", b"shared")] == [False, True, True]
-    assert (stores.entries.entries, stores.entries.removed, stores.entries.matched) == (2, 1, 0)
-    assert (stores.objects.objects, stores.objects.removed) == (5, 2)
-    assert (collector.counts.scanned, collector.counts.live, collector.counts.live_objects) == (2, 1, 2)
+    entries, objects = collector.entries, collector.objects
+    assert (entries.scanned, entries.removed, entries.matched, entries.held) == (2, 1, 0, 0)
+    assert (objects.objects, objects.removed) == (5, 2)
+    assert (entries.live, entries.live_objects) == (1, 2)
 
 
 async def test_a_dry_run_changes_nothing(stores: Stores) -> None:
     await stores.add("old", b"old", days=9)
-    await stores.collect(5, dry_run=True)
-    assert (stores.entries.removed, stores.objects.removed) == (1, 2)
+    collector = await stores.collect(5, dry_run=True)
+    assert (collector.entries.removed, collector.objects.removed) == (1, 2)
     assert len(await stores.keys()) == 1
     assert await stores.has(b"old")
 
 
-async def test_what_was_used_within_the_last_day_stays(stores: Stores) -> None:
-    key = await stores.add("today", b"today", days=0.9)
-    await stores.collect(0)
+@pytest.mark.parametrize("days", [0.9, 1.9])  # a time of use may be a day old
+async def test_what_was_used_within_the_last_day_stays(stores: Stores, days: float) -> None:
+    key = await stores.add("today", b"today", days=days)
+    collector = await stores.collect(0)
+    assert (collector.entries.held, collector.entries.live, collector.entries.removed) == (1, 0, 0)
+    assert collector.objects.held == 2
     assert await stores.keys() == {key}
     assert await stores.has(b"today")
 
@@ -140,9 +159,9 @@ async def test_labels_that_are_kept_win(stores: Stores) -> None:
 
 async def test_dead_labels_win_over_age(stores: Stores) -> None:
     await stores.add("new", b"new", days=0.1)
-    await stores.collect(9, is_dead=lambda labels: "user=jo" in labels)
+    collector = await stores.collect(9, is_dead=lambda labels: "user=jo" in labels)
     assert await stores.keys() == set()
-    assert stores.entries.matched == 1
+    assert collector.entries.matched == 1
     assert not await stores.has(b"new")
 
 
@@ -160,18 +179,18 @@ async def test_what_a_live_run_may_use_stays(stores: Stores) -> None:
 
 async def test_an_entry_that_is_used_while_we_collect_keeps_its_objects(stores: Stores) -> None:
     key = await stores.add("old", b"old", days=40)
-    stores.now_s = time.time() + 20 * DAY_S
-    request = CollectRequest(stores.now_s, nothing, nothing, dry_run=False)
-    log = Log(LEVELS["off"], stores.lines.append)
-    collector = Collector(request, stores.repository, stores.assoc, None, (), log, stores.now_s)
-    await collector.scan()
-    # Somebody looks it up now; the clock of this test is ahead, so the time of access is set by hand.
-    connection = sqlite3.connect(stores.root / "assoc.db")
-    with connection:
-        connection.execute("UPDATE assoc SET last_access_s = ?", (int(stores.now_s) + 1,))
-    connection.close()
-    assert (await collector.collect_entries()).removed == 0
-    await collector.collect_objects()
+    delete_unused = stores.assoc.delete_unused
+
+    async def late(entries: Sequence[AssocEntry]) -> int:
+        connection = sqlite3.connect(stores.root / "assoc.db")
+        with connection:
+            connection.execute("UPDATE assoc SET last_access_s = ?", (int(stores.now_s) + 1,))
+        connection.close()
+        return await delete_unused(entries)
+
+    stores.assoc.delete_unused = late  # type: ignore[method-assign]
+    collector = await stores.collect(5)
+    assert (collector.entries.removed, collector.objects.removed) == (0, 0)
     assert await stores.keys() == {key}
     assert await stores.has(b"old")
 
@@ -198,7 +217,7 @@ async def test_a_missing_object_is_counted(stores: Stores) -> None:
     await stores.add("new", b"new", days=2)
     stores.repository.directory.remove(next(iter([e.values[V2] async for e in stores.assoc.scan()])))
     collector = await stores.collect(5)
-    assert collector.counts.missing == 1
+    assert collector.entries.missing == 1
     assert len(await stores.keys()) == 1
 
 
@@ -209,11 +228,11 @@ async def test_live_entries_of_the_old_format_are_written_anew(stores: Stores) -
     key = Digest.of_text("v1")
     await stores.assoc.put_many({(V1, key): value})
     stores.now_s = time.time() + 60
-    assert (await stores.collect(5, migrations=0)).counts.migrated == 0
-    assert (await stores.collect(5, migrations=1, dry_run=True)).counts.migrated == 0
-    assert (await stores.collect(5, migrations=1)).counts.migrated == 1
+    assert (await stores.collect(5, migrations=0)).entries.migrated == 0
+    assert (await stores.collect(5, migrations=1, dry_run=True)).entries.migrated == 0
+    assert (await stores.collect(5, migrations=1)).entries.migrated == 1
     assert (V2, key) in await stores.assoc.get_many([(V2, key)])
-    assert (await stores.collect(5, migrations=1)).counts.migrated == 0
+    assert (await stores.collect(5, migrations=1)).entries.migrated == 0
 
 
 def test_leftovers(tmp_path: Path) -> None:
