@@ -44,6 +44,7 @@ _REFUSALS = {
     Fault.INTERNAL_AFTER: (500, "InternalError"),
 }
 _LONGEST_DELAY_S = 0.2
+_QUIET_TURNS = 5
 _UPLOAD = re.compile(r"uploadId=[^&]*&?")
 
 
@@ -288,8 +289,11 @@ def fault_proxy(upstream: str, seed: int) -> Iterator[tuple[FaultProxy, str]]:
 
 async def _stop(server: asyncio.Server) -> None:
     server.close()
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    await asyncio.sleep(0)  # connections that were aborted are closed then
+    quiet = 0
+    while quiet < _QUIET_TURNS:  # connections that were accepted may have no task yet, aborted ones be open
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)
+        quiet = 0 if tasks else quiet + 1
