@@ -22,7 +22,7 @@ from reflow.repository.blobrepo import BlobRepository
 from reflow.repository.filerepo import FileRepository
 from reflow.repository.gather import gather_all
 
-MOVED_AT_ONCE = 16
+MOVED_AT_ONCE = 64
 
 
 class LayeredRepository:
