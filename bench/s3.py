@@ -65,16 +65,17 @@ class Bench:
         hashing = ["bash", "-c", HASH.format(shlex.quote(str(here)), os.cpu_count() or 1)]
         move = [str(here), there, str(case.manifest)]
         ours = [sys.executable, str(HERE / "s3move.py")]
-        aiohttp = [sys.executable, str(HERE / "s3aiohttp.py")]
         found = {FLOOR: [s5cmd], "s5cmd+sha256": [s5cmd, hashing]}
         for path in ("direct", "boto"):
             chosen = ["env", f"REFLOW_S3_DATA_PATH={path.replace('direct', 'auto')}"]
             found[path] = [[*chosen, *ours, verb, *move]]
             if case.is_up:
                 found[f"{path}+sha256"] = [[*chosen, *ours, "hash-up", *move]]
-        found["aiohttp"] = [[*aiohttp, verb, *move]]
-        if self.tools.uvloop:
-            found["aiohttp+uvloop"] = [[self.tools.uvloop, *aiohttp[1:], "--uvloop", verb, *move]]
+        for other in ("aiohttp", "protocol"):
+            program = str(HERE / f"s3{other}.py")
+            found[other] = [[sys.executable, program, verb, *move]]
+            if self.tools.uvloop:
+                found[f"{other}+uvloop"] = [[self.tools.uvloop, program, "--uvloop", verb, *move]]
         if self.tools.aws:
             pair = (str(here), there) if case.is_up else (there, str(here))
             endpoint = ["--endpoint-url", os.environ["AWS_ENDPOINT_URL_S3"]]

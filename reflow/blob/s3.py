@@ -45,7 +45,7 @@ from reflow.core.fileset import File, Fileset
 from reflow.disk.blocking import Blocking
 from reflow.disk.filesystem import translate_error
 
-_THREADS = 48
+_THREADS = 64
 _PARTS_AT_ONCE = 32
 _CHUNK = 1 << 20
 _SUMMED_AT_ONCE = 128 << 10

@@ -171,11 +171,26 @@ async def test_answers_that_are_damaged(path_to: Opener, answer: bytes, kind: Ki
         assert await kind_of(path.read_into(TARGET, stream.fileno())) is kind
 
 
-@pytest.mark.parametrize("sent", [{}, {"Content_Range": "bytes 0-2/9"}, {"Content_Range": "bytes 3-6/9"}])
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {},
+        {"Content_Range": "bytes 0-2/9"},
+        {"Content_Range": "bytes 3-6/9"},
+        {"Content_Range": "bytes 3-5/9"},
+    ],
+)
 async def test_another_part_than_was_asked_for_is_an_error(path_to: Opener, sent: dict[str, str]) -> None:
     status = "206 Partial Content" if sent else "200 OK"
-    with scripted(ok(b"345", status, **sent)) as server:
+    with scripted(ok(b"3456", status, **sent)) as server:
         assert await kind_of(path_to(server).read(TARGET, Part(2, 3, 3))) is Kind.TEMPORARY
+
+
+async def test_no_byte_is_written_beyond_a_part(path_to: Opener, tmp_path: Path) -> None:
+    head = "HTTP/1.1 206 P\r\nTransfer-Encoding: chunked\r\nContent-Range: bytes 3-5/9\r\n\r\n"
+    with scripted(f"{head}4\r\nXXXX\r\n0\r\n\r\n".encode()) as server, (tmp_path / "f").open("wb") as stream:
+        kind = await kind_of(path_to(server).read_into(TARGET, stream.fileno(), Part(2, 3, 3)))
+    assert (kind, (tmp_path / "f").read_bytes()) == (Kind.TEMPORARY, b"")
 
 
 async def test_a_server_that_says_nothing_times_out(path_to: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,13 +264,17 @@ async def test_without_credentials_nothing_is_signed(
     path_to: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_REQUEST_PAYER", "requester")
-    with scripted(ok(b"x")) as server:
-        await path_to(server).read(Target("b", "k", '"e"'))
+    with scripted(ok(b"x"), ok()) as server:
+        path = path_to(server)
+        await path.read(Target("b", "k", '"e"'))
+        await path.put(Target("b", "k"), b"x", {})
     assert headers(server.requests[0]) == {
         "host": f"127.0.0.1:{server.port}",
         "x-amz-request-payer": "requester",
         "if-match": '"e"',
     }
+    md5 = base64.b64encode(hashlib.md5(b"x", usedforsecurity=False).digest()).decode()
+    assert headers(server.requests[1])["content-md5"] == md5
 
 
 @pytest.mark.parametrize(("key", "header"), [("\udcff", "v"), ("k", "v\r\nx-other: y"), ("k", "日")])
