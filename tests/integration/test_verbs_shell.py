@@ -159,6 +159,8 @@ def test_it_has_the_rights_of_the_exec_and_no_more(work: Shells, long: Long) -> 
     ):
         ours, theirs = [work.shell(long[1], script.format(pid)).ok().out for pid in ("$$", 1)]
         assert ours == theirs != ""
+    told = work.shell(long[1], "grep CapEff /proc/$$/status").out
+    assert told.split()[1] == ("00000000a80425fb" if work.uid == 0 else f"{1 << 1:016x}")  # CAP_DAC_OVERRIDE
     if work.uid == 0:
         assert f"user:[{os.stat('/proc/self/ns/user').st_ino}]" in ours
     assert work.shell(long[1], "ls /proc/$$/fd; exit 0").out.split() == ["0", "1", "2"]
