@@ -72,13 +72,10 @@ def sandbox_words(
         for path in _PROTECTED:
             words += ["--ro-bind", path, path]
     words += [*_DEVICES, *_tmpfs(program, "/dev/shm", SHM_BYTES), "--ro-bind-try", "/sys", "/sys"]
-    if user.uid == 0:
-        words += ["--cap-drop", "ALL"]
-        for name in _CAPABILITIES:
-            words += ["--cap-add", f"CAP_{name}"]
-    else:
-        # It reaches only files of their own: inputs are read-only, and may be changed.
-        words += ["--cap-add", "CAP_DAC_OVERRIDE"]
+    # Others than root reach only files of their own: inputs are read-only, and may be changed.
+    words += ["--cap-drop", "ALL"]
+    for name in _CAPABILITIES if user.uid == 0 else ("DAC_OVERRIDE",):
+        words += ["--cap-add", f"CAP_{name}"]
     return [*words, "--chdir", working_dir, "--", *command]
 
 

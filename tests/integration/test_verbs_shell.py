@@ -76,10 +76,10 @@ class Shells(Workspace):
         process.kill()
         raise AssertionError(process.communicate())
 
-    def shell(self, name: str, script: str) -> Done:
-        """What a script does that is given to a shell."""
+    def shell(self, name: str, script: str, *, by_us: bool = False) -> Done:
+        """What a script does that is given to a shell; opened by us and not by the user, if ``by_us``."""
         done = subprocess.run(
-            self.argv("shell", name),
+            super().argv("shell", name) if by_us else self.argv("shell", name),
             input=script,
             cwd=self.dir,
             env=self.env,
@@ -159,9 +159,18 @@ def test_it_has_the_rights_of_the_exec_and_no_more(work: Shells, long: Long) -> 
     ):
         ours, theirs = [work.shell(long[1], script.format(pid)).ok().out for pid in ("$$", 1)]
         assert ours == theirs != ""
+    told = work.shell(long[1], "grep CapEff /proc/$$/status").out
+    assert told.split()[1] == ("00000000a80425fb" if work.uid == 0 else f"{1 << 1:016x}")  # CAP_DAC_OVERRIDE
     if work.uid == 0:
         assert f"user:[{os.stat('/proc/self/ns/user').st_ino}]" in ours
     assert work.shell(long[1], "ls /proc/$$/fd; exit 0").out.split() == ["0", "1", "2"]
+
+
+def test_root_becomes_the_user_of_the_exec(work: Shells, long: Long) -> None:
+    script = "id -u; id -G; grep -E '^(Cap|NoNewPrivs)' /proc/$$/status; touch /return/0/go"
+    theirs = work.shell(long[1], script.partition("; touch")[0]).ok()
+    assert work.shell(long[1], script, by_us=True) == theirs
+    assert '"both"' in finished(long[0])
 
 
 def test_the_exec_sees_what_is_written(work: Shells, long: Long) -> None:

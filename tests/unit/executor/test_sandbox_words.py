@@ -59,7 +59,7 @@ def test_an_ordinary_user_stays_who_they_are() -> None:
     text = " ".join(words())
     assert "--unshare-user --uid 1000 --gid 100 " in text
     assert text.count("--cap-add") == 1
-    assert "--cap-add CAP_DAC_OVERRIDE" in text
+    assert "--cap-drop ALL --cap-add CAP_DAC_OVERRIDE " in text
 
 
 def test_root_needs_no_namespace_and_has_few_rights() -> None:
