@@ -25,10 +25,9 @@ A filter (-keep, -labels) is a list of regular expressions that are searched in 
 means or, a comma and, a leading ! not. Every entry has the label user=USER of who made it; the key labels
 of the configuration adds others.
 
-Whatever the threshold, what was of use within the last day stays, and so does what a run of this machine that
-is under way may use. Of stores that are shared everything goes when the threshold lies in the future. Older
-logs of runs go, too, and what execs left behind: directories of failed ones, and files with their output; and
-unpacked images ("reflow images -store")."""
+Whatever the threshold, what was of use within the last day stays, and so does what a run that is under way
+may use. Older logs of runs go, too, and what execs left behind: directories of failed ones, and files with
+their output; and unpacked images ("reflow images -store")."""
 
 _DAY_S = 86400.0
 
@@ -91,26 +90,22 @@ async def _collect(
 ) -> int:
     from reflow.cli.working import work_here
     from reflow.repository.filerepo import FileRepository
-    from reflow.repository.layered import LayeredRepository
     from reflow.runtime.collect import Collector, CollectRequest
     from reflow.runtime.wiring import has_assoc, has_taskdb, open_assoc, open_repository, open_taskdb
 
     request = CollectRequest(
         threshold_s, is_kept, is_dead, arguments["dry-run"], arguments["migrate-fs-max-attempts"]
     )
+    if threshold_s > time.time() - _DAY_S:
+        app.log.info("what was of use within the last day stays")
     live, directories = await work_here(app)
     repository = open_repository(app.config)
     assoc = open_assoc(app.config) if has_assoc(app.config) else None
     taskdb = open_taskdb(app.config) if has_taskdb(app.config) else None
     try:
-        if not isinstance(repository, FileRepository | LayeredRepository):
+        if not isinstance(repository, FileRepository):
             raise not_supported(f"collect with the repository {repository.url}")
-        now_s = time.time()
-        collector = Collector(request, repository, assoc, taskdb, live, app.log, now_s)
-        if collector.is_everything:
-            app.log.info("what was of use just now goes, too: runs of others may compute it again")
-        elif threshold_s > now_s - _DAY_S:
-            app.log.info("what was of use within the last day stays")
+        collector = Collector(request, repository, assoc, taskdb, live, app.log, time.time())
         await _collect_stores(app, request, collector)
         for directory in directories:
             _collect_leftovers(app, directory, collector.limit_s, dry_run=request.dry_run)
@@ -141,12 +136,6 @@ async def _collect_stores(app: App, request: CollectRequest, collector: Collecto
         f"{entries.removed} of {entries.entries} associations ({_percent(entries.removed, entries.entries)})"
         f" {done} collected ({entries.matched} associations matched the dead set)"
     )
-    copies = await collector.collect_copies()
-    if copies is not None:
-        app.log.info(
-            f"{copies.removed} of {copies.objects} copies on this machine and {copies.removed_bytes} bytes"
-            f" {done} collected"
-        )
     if counts.migrated:
         app.log.info(f"{counts.migrated} associations of the old format were written anew")
 

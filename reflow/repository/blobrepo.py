@@ -106,22 +106,6 @@ class BlobRepository:
         found = bucket.scan(f"{start}sha256:{prefix}")
         return [Digest.parse(key.removeprefix(start)) async for key, _ in found]
 
-    async def objects(self) -> AsyncIterator[tuple[Digest, File]]:
-        """Every object, by listing them; what is no object is left out."""
-        bucket = await self.bucket()
-        start = f"{self._prefix}{_OBJECTS}"
-        async for key, file in bucket.scan(start):
-            try:
-                yield Digest.parse(key.removeprefix(start)), file
-            except ValueError:
-                continue
-
-    async def remove(self, digests: Collection[Digest]) -> None:
-        """Remove objects; absent ones are no error."""
-        await (await self.bucket()).delete([self.key(digest) for digest in digests])
-        for digest in digests:
-            self._sizes.pop(digest, None)
-
     # Reading.
 
     async def get(self, digest: Digest) -> AsyncIterator[bytes]:

@@ -1,9 +1,8 @@
-"""Collecting garbage: entries of the cache that were not used, and what only they refer to.
+"""Collecting garbage on this machine: entries of the cache that were not used, and what only they refer to.
 
 Live are entries that were used since the threshold (or that are to be kept), the objects of their results,
-and the objects that the record of later runs refers to. What was of use within the last day stays (of stores
-that are shared it goes when the threshold lies in the future), and so does what a run of this machine that is
-under way may use: everything since a day before it began.
+and the objects that the record of later runs refers to. What was of use within the last day always stays, and
+so does what a run that is under way may use: everything since a day before it began.
 
 Others may use the stores meanwhile. A run refreshes an entry before it uses it (`reflow.assoc.Collectable`),
 an entry that was refreshed is not removed, and objects are removed last, by what then remains.
@@ -25,9 +24,7 @@ from reflow.core.fileset import Fileset
 from reflow.core.filesetcodec import decode_fileset, encode_fileset
 from reflow.executor.execdir import FAILED, adopt
 from reflow.repository.filerepo import FileRepository
-from reflow.repository.layered import LayeredRepository
 from reflow.repository.maintenance import GRACE_S, Collected, collect_objects
-from reflow.repository.sharedmaintenance import collect_shared
 from reflow.runtime.livework import LiveRun, exec_dirs
 from reflow.runtime.log import Log
 from reflow.taskdb import RunQuery, TaskDB, TaskQuery
@@ -77,7 +74,7 @@ class Collector:
     def __init__(
         self,
         request: CollectRequest,
-        repository: FileRepository | LayeredRepository,
+        repository: FileRepository,
         assoc: Assoc | None,
         taskdb: TaskDB | None,
         live: Sequence[LiveRun],
@@ -92,9 +89,7 @@ class Collector:
         self._log = log
         self._now_s = now_s
         self._in_use_since_s = _in_use_since(live)
-        self.is_everything = isinstance(repository, LayeredRepository) and request.threshold_s > now_s
-        grace_s = request.threshold_s if self.is_everything else now_s - GRACE_S
-        self.limit_s = min(request.threshold_s, grace_s, self._in_use_since_s)
+        self.limit_s = min(request.threshold_s, now_s - GRACE_S, self._in_use_since_s)
         """What was used after this stays."""
         self._live: set[Digest] = set()
         self._dead: set[Digest] = set()
@@ -146,10 +141,7 @@ class Collector:
 
     async def _filesets(self, entries: Sequence[AssocEntry]) -> dict[tuple[Kind, Digest], Fileset]:
         wanted = {(kind, value) for entry in entries for kind, value in entry.values.items()}
-        # Of a shared repository: what is read is not to be kept here.
-        repository = self._repository
-        source = repository.shared if isinstance(repository, LayeredRepository) else repository
-        objects = await source.read_many({value for _, value in wanted})
+        objects = await self._repository.read_many({value for _, value in wanted})
         found = {}
         for kind, value in wanted:
             data = objects[value]
@@ -186,11 +178,8 @@ class Collector:
         for run in await taskdb.runs(RunQuery()):
             if max(run.start, run.end or run.start).timestamp() <= self.limit_s and run.end is not None:
                 continue
-            own = (run.runlog, run.evalgraph, run.bundle)
-            self._live.update([each for each in own if each is not None])
+            self._live.update([each for each in (run.runlog, run.evalgraph) if each is not None])
             for task in await taskdb.tasks(TaskQuery(run_id=run.id)):
-                if task.inspect_id is not None:
-                    self._live.add(task.inspect_id)
                 for place in (task.stdout, task.stderr):
                     if place.startswith("sha256:"):
                         self._live.add(Digest.parse(place))
@@ -213,21 +202,9 @@ class Collector:
 
     async def collect_objects(self) -> Collected:
         """Remove objects that nothing live refers to."""
-        if isinstance(self._repository, FileRepository):
-            return await self._collect_local(self._repository)
-        shared, dry_run = self._repository.shared, self._request.dry_run
-        return await collect_shared(shared, self._live, self._dead, self.limit_s, dry_run=dry_run)
-
-    async def collect_copies(self) -> Collected | None:
-        """Remove this machine's copies of shared objects that nothing live refers to; None without any."""
-        if isinstance(self._repository, FileRepository):
-            return None
-        return await self._collect_local(self._repository.local)
-
-    async def _collect_local(self, repository: FileRepository) -> Collected:
         return await asyncio.to_thread(
             collect_objects,
-            repository.directory,
+            self._repository.directory,
             self._live,
             self._dead,
             self.limit_s,

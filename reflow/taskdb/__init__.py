@@ -55,10 +55,9 @@ class Run:
 class Task:
     """One attempt at one exec, intern or extern.
 
-    ``inspect`` is what the executor told at the end (the JSON of an ExecInspect), ``inspect_id`` the object
-    that it was read from, if it was one. ``stdout``, ``stderr``: paths while it runs, digests of objects or
-    paths afterwards, as text. ``result_id``: the exec. ``error`` is a text, ``failure`` the error as JSON,
-    when it was one of ours. ``alloc_id``: the alloc's row.
+    ``inspect`` is what the executor told at the end (the JSON of an ExecInspect). ``stdout``, ``stderr``:
+    paths while it runs, digests of objects or paths afterwards, as text. ``result_id``: the exec. ``error`` is
+    a text, ``failure`` the error as JSON, when it was one of ours. ``alloc_id``: the alloc's row.
     """
 
     id: Digest
@@ -78,7 +77,6 @@ class Task:
     stdout: str = ""
     stderr: str = ""
     inspect: Mapping[str, Any] | None = field(default=None)
-    inspect_id: Digest | None = field(default=None, compare=False)
     alloc_id: Digest | None = None
     labels: frozenset[str] = frozenset()
 

@@ -130,7 +130,6 @@ def task_of(item: Item, inspect: Mapping[str, Any] | None) -> Task:
         stdout=_log(item, inspect, "Stdout"),
         stderr=_log(item, inspect, "Stderr"),
         inspect=inspect,
-        inspect_id=inspect_digest(item),
         labels=labels_of(item),
     )
 
