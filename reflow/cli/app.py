@@ -137,6 +137,7 @@ class App:
                     return EXIT_FAILED
                 finally:
                     self.interrupts.on_first(None)
+                    await _close_connections()
 
             return runner.run(wait())
 
@@ -144,6 +145,13 @@ class App:
         """Show no more of what goes on."""
         if self.display is not None:
             self.display.stop()
+
+
+async def _close_connections() -> None:
+    """Close what is connected, if anything was wired up at all."""
+    wiring = sys.modules.get("reflow.runtime.wiring")
+    if wiring is not None:
+        await wiring.close_connections()
 
 
 def run(words: list[str]) -> int:

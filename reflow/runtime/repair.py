@@ -75,7 +75,12 @@ class Repair:
         report = _RepairReport(self._log)
         config = eval_config(self._config, self._request, self._stores, self._cluster, report, program.images)
         config = replace(
-            config, assoc=self._assoc, scheduler=_Nowhere(), cache=CacheMode.READWRITE, is_repair=True
+            config,
+            assoc=self._assoc,
+            scheduler=_Nowhere(),
+            cache=CacheMode.READWRITE,
+            is_repair=True,
+            keep_files=None,
         )
         evaluator = Evaluator(config)
         await evaluator.run(program.main)

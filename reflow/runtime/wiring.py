@@ -103,6 +103,16 @@ def _s3_store() -> Store:
     return store
 
 
+async def close_connections() -> None:
+    """Let go of what is connected to AWS, when nothing uses it any more."""
+    if _s3_store.cache_info().currsize:
+        await _s3_store().close()
+        _s3_store.cache_clear()
+    if _session.cache_info().currsize:
+        _session().close()
+        _session.cache_clear()
+
+
 async def open_bucket(scheme: str, name: str) -> Bucket:
     """The bucket that a URL names. Raises NOT_SUPPORTED for other schemes, NOT_EXIST, NOT_ALLOWED."""
     if scheme != "s3":

@@ -56,8 +56,9 @@ class Task:
     """One attempt at one exec, intern or extern.
 
     ``inspect`` is what the executor told at the end (the JSON of an ExecInspect). ``stdout``, ``stderr``:
-    paths while it runs, digests of objects or paths afterwards, as text. ``result_id``: the exec's id.
-    ``error`` is a text, ``failure`` the error's JSON, when it was one of ours. ``alloc_id``: the alloc's row.
+    paths while it runs, digests of objects or paths afterwards, as text. ``result_id``: the exec.
+    ``error`` is a text, ``failure`` the error as JSON, when it was one of ours. ``alloc_id``: the row of
+    the alloc.
     """
 
     id: Digest

@@ -51,6 +51,11 @@ class Shared:
         data: bytes = self.s3.get_object(Bucket=self.data, Key=key)["Body"].read()
         return data
 
+    def tasks(self) -> int:
+        """How many tasks are recorded."""
+        items = self.dynamodb.scan(TableName=self.taskdb, ConsistentRead=True)["Items"]
+        return [each["Type"]["S"] for each in items].count("task")
+
     def objects(self) -> dict[str, bytes]:
         """All of the cache's bucket."""
         keys = [each["Key"] for each in self.s3.list_objects_v2(Bucket=self.cache).get("Contents", ())]
@@ -246,6 +251,7 @@ def test_an_object_that_is_not_what_its_name_says_is_not_used(machine: Machine, 
         ({"repository": "s3,bucket=no-such-bucket-here"}, {}, ["no-such-bucket-here", "does not exist"]),
         ({"assoc": "dynamodbassoc,table=no-such-table"}, {}, ["there is no table no-such-table"]),
         ({"taskdb": "dynamodbtask,table=no-such-table,bucket=b"}, {}, ["there is no table no-such-table"]),
+        ({"taskdb": "dynamodbtask,table=TASKDB,bucket=no-such-bucket-here"}, {}, ["no-such-bucket-here"]),
         ({"repository": "s3"}, {}, ["repository: s3 has no bucket", "config.yaml"]),
     ],
 )
@@ -253,10 +259,36 @@ def test_what_cannot_be_used_is_said_before_anything_runs(
     machine: Machine, shared: Shared, change: dict[str, str], env: dict[str, str], texts: list[str]
 ) -> None:
     work = machine()
-    (work.state / "config.yaml").write_text(shared.config(**change))
+    config = shared.config(**change).replace("TASKDB", shared.taskdb)
+    (work.state / "config.yaml").write_text(config)
     done = run(work, chain(), **env).failed(*texts)
     assert "wrong" not in done.err
     assert done.json["executed"] == 0
+
+
+BATCH = """
+param sample string
+param data file
+val Main = exec(image := "ubuntu") (out file) {"
+	cat {{data}} > {{out}}
+	echo {{sample}} >> {{out}}
+"}
+"""
+
+
+def test_runs_of_a_batch_find_what_those_of_another_machine_left(machine: Machine, shared: Shared) -> None:
+    nonce = secrets.token_hex(8)
+    for executed in (2, 0):
+        work = machine()
+        work.write("p.rf", BATCH)
+        work.write("in.txt", nonce)
+        work.write("config.json", '{"program": "p.rf", "runs_file": "samples.csv"}\n')
+        work.write("samples.csv", "id,sample,data\n1,a,in.txt\n2,b,in.txt\n")
+        before = shared.tasks()
+        work.reflow("runbatch", "-executor", "docker", REFLOW_REGISTRY="127.0.0.1:1").ok()
+        assert [line.split()[2] for line in work.reflow("listbatch").ok().out.splitlines()] == ["done"] * 2
+        assert shared.tasks() - before == executed
+    assert {f"{nonce}a\n".encode(), f"{nonce}b\n".encode(), nonce.encode()} <= set(shared.objects().values())
 
 
 def test_a_server_that_is_not_there_is_an_error_that_may_go_away(machine: Machine) -> None:
