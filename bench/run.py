@@ -3,7 +3,7 @@
 
 usage: bench/run.py [NAME…] [--n N] [--reps R] [--reflow CMD] [--json FILE]
 
-NAMEs: start immediate process sandbox inputs docker warm check compr memory (default: all that can run
+NAMEs: start immediate process sandbox inputs docker warm why check compr memory (default: all that can run
 here). Each row says what was measured, the floor, their ratio and the limit that we hold ourselves to. Floors
 are taken in the same minute as the figure. ``warm`` needs `pyfloor` of ``../shared/bench`` (or below
 ``REFLOW_SHARED``).
@@ -288,6 +288,54 @@ def warm_program(n: int) -> str:
     )
 
 
+RECORDING = """
+import os, sys, time
+from reflow.runtime import runner
+record, spent = runner.record_run, [0.0, 0.0]
+async def measured(*facts):
+    began = time.process_time(), time.perf_counter()
+    await record(*facts)
+    spent[:] = time.process_time() - began[0], time.perf_counter() - began[1]
+runner.record_run = measured
+leave, began_s = os._exit, time.perf_counter()
+def report(status):
+    with open(os.environ["SPENT"], "w") as out:
+        print(time.process_time(), time.perf_counter() - began_s, *spent, file=out)
+    leave(status)
+os._exit = report
+from reflow.cli.main import main
+main()
+"""
+"""The command; when it ends it notes its processor time and wall time, and what recording took of both."""
+
+
+def why(bench: Bench) -> Iterator[Row]:
+    """What recording why things ran costs a run, the first one and when nothing changed.
+
+    Both figures are of the same run (with it, and less what it took): two runs differ by more than it costs.
+    """
+    n = bench.n
+    command = [sys.executable, "-c", RECORDING, "run", "-executor", "process", "wf.rf"]
+    taken: dict[str, list[list[float]]] = {"W1": [], "W2": []}
+    for _ in range(bench.reps):
+        work = bench.fresh()
+        (work / "in").mkdir()
+        for i in range(n):
+            (work / "in" / f"{i}.txt").write_text(f"line {i}\n")
+        (work / "wf.rf").write_text(warm_program(n))
+        bench.env["SPENT"] = str(work / "spent")
+        for name in ("W1", "W2"):
+            bench.seconds(command, work)
+            taken[name].append([float(word) for word in (work / "spent").read_text().split()])
+    for name, rows in taken.items():
+        for kind, total, part in (("processor time", 0, 2), ("wall time", 1, 3)):
+            # The run whose share is the median one.
+            row = sorted(rows, key=lambda row: row[part] / row[total])[len(rows) // 2]
+            with_s, without_s = row[total], row[total] - row[part]
+            what = f"{name}, N={n}, {kind} with recording / without"
+            yield Row("why", what, "ms", with_s * 1e3, without_s * 1e3, 1.02)
+
+
 def peak_kib(argv: list[str], cwd: Path, env: dict[str, str]) -> int:
     """Peak resident set of one command, in KiB."""
     code = (
@@ -364,7 +412,7 @@ def compr(bench: Bench) -> Iterator[Row]:
 
 ROWS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     each.__name__: each
-    for each in (start, immediate, process, sandbox, inputs, docker, warm, check, compr, memory)
+    for each in (start, immediate, process, sandbox, inputs, docker, warm, why, check, compr, memory)
 }
 
 

@@ -103,6 +103,12 @@ class Gate:
         port = self._listener.getsockname()[1]
         return f"exec 9<>/dev/tcp/127.0.0.1/{port}; read -r go <&9"
 
+    @property
+    def running(self) -> int:
+        """How many execs run now."""
+        with self._changed:
+            return self._now
+
     def wait_for(self, count: int, timeout_s: float = 60) -> None:
         """Wait until so many execs have begun."""
         with self._changed:

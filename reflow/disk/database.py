@@ -45,7 +45,8 @@ class Schema(NamedTuple):
     """What is in a file: its name in messages, the statements that make it, and how to get there.
 
     ``migrations``: version -> statements that lead to the next one. ``loss`` completes the sentence "run
-    again: an empty file is made, and …" about a damaged file.
+    again: an empty file is made, and …" about a damaged file. ``is_expendable``: nothing is waited for until
+    it is on the disk, so that a power failure may damage the file (which is found, and set aside).
     """
 
     name: str
@@ -54,6 +55,7 @@ class Schema(NamedTuple):
     create: Sequence[str]
     loss: str
     migrations: Mapping[int, Sequence[str]] = {}
+    is_expendable: bool = False
 
 
 class Database:
@@ -208,13 +210,13 @@ class Database:
             self._check_kind(_pragma(connection, "application_id"))
         if version > self.schema.version:
             raise self._newer_error(version)
-        if version == 0:
-            self._create(connection)
         if self.is_remote:
             # The file may have been made elsewhere, with a log.
             connection.execute("PRAGMA journal_mode = DELETE")
         else:
-            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute(f"PRAGMA synchronous = {'OFF' if self.schema.is_expendable else 'NORMAL'}")
+        if version == 0:
+            self._create(connection)
         if 0 < version < self.schema.version:
             self._migrate(connection)
 

@@ -12,7 +12,6 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Collection, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ReflowError
 from reflow.core.execconfig import ExecConfig
 from reflow.core.resources import Resources
-from reflow.disk.blocking import Blocking, to_the_end
+from reflow.disk.blocking import to_the_end
 from reflow.executor import (
     cgroup,
     docker_socket,
@@ -28,13 +27,15 @@ from reflow.executor import (
     docker_stream,
     execdir,
     machine,
+    proctree,
     staging,
 )
 from reflow.executor.docker_api import Bind, ContainerSpec, DockerApi, Overlay
 from reflow.executor.docker_image import DockerImages
-from reflow.executor.docker_labels import DIRECTORY_LABEL, ID_LABEL, LOCALDIR_LABEL
+from reflow.executor.docker_labels import DIRECTORY_LABEL, ID_LABEL, LOCALDIR_LABEL, directory_of
+from reflow.executor.docker_pulse import Pulse
+from reflow.executor.docker_tap import Taps
 from reflow.executor.execdir import ExecDir
-from reflow.executor.layout import STREAMS
 from reflow.executor.local import LocalExecutor
 from reflow.executor.localexec import LocalExec
 from reflow.executor.manifest import Manifest
@@ -82,14 +83,15 @@ class DockerExecutor(LocalExecutor):
         except UnsupportedHostError as err:
             raise ReflowError(Kind.NOT_SUPPORTED, "executor", "docker", cause=str(err)) from err
         self._api = DockerApi(self._socket)
+        self._pulse = Pulse(self._socket)
         self._images = DockerImages(self._api, config_digest)
         self._resources = Resources()
         self._has_overlay = os.geteuid() == 0
         self._containers: dict[Digest, str] = {}
         self._names: dict[Digest, str] = {}
         self._meters: dict[Digest, cgroup.Meter] = {}
-        self._taps: dict[Digest, asyncio.Future[bool]] = {}
-        self._log_readers = Blocking("logs", 256)
+        self._taps = Taps(self._socket, self.logs, self._pulse, self._files)
+        self._abandoned: set[str] = set()
 
     @property
     def resources(self) -> Resources:
@@ -107,8 +109,11 @@ class DockerExecutor(LocalExecutor):
         )
 
     async def _close(self) -> None:
+        if self._abandoned:
+            count = f"{len(self._abandoned)} of its containers may still run"
+            self.inform(f"the docker daemon does not answer: {count}; the next run here takes care of them")
         await self._api.close()
-        self._log_readers.close()
+        self._taps.close()
 
     async def _end_leftovers(self, leftovers: list[ExecDir]) -> None:
         """Remove the containers of dead runs: those whose directory is nobody's."""
@@ -116,10 +121,11 @@ class DockerExecutor(LocalExecutor):
             return
         paths = {directory.path for directory in leftovers}
         for row in await self._api.labelled([f"{LOCALDIR_LABEL}={self.layout.localdir}"]):
-            if _directory_of(row) in paths:
+            if directory_of(row) in paths:
                 await self._api.remove(row["Id"])
 
     async def _remove_unwanted(self) -> None:
+        await self._pulse.ask()
         await super()._remove_unwanted()
         # Also those that had ended, and whose run was killed before they were gone.
         for row in await self._api.labelled([f"{LOCALDIR_LABEL}={self.layout.localdir}"]):
@@ -128,11 +134,17 @@ class DockerExecutor(LocalExecutor):
     def kill_now(self) -> None:
         """Kill all containers at once."""
         for container in list(self._containers.values()):
-            with contextlib.suppress(OSError):
+            try:
                 docker_stream.kill(self._socket, container, _KILL_TIMEOUT_S)
+            except TimeoutError:
+                return  # it hangs
+            except OSError:
+                continue
 
     async def _prepare(self, running: LocalExec, progress: Progress | None) -> None:
         config = running.config
+        if self._pulse.is_weak:
+            await self._pulse.ask()
         self._names[running.id] = await self._images.ensure(config.image, config.original_image, progress)
 
     def _staging(self, config: ExecConfig, directory: str) -> staging.Staging:
@@ -158,7 +170,7 @@ class DockerExecutor(LocalExecutor):
             container = await self._started(running, directory.path, staged, name)
         except BaseException:
             # By its name: whether it was made is not known when we were interrupted while making it.
-            await to_the_end(self._api.remove(name))
+            await to_the_end(self._give_up(name, directory.path))
             raise
         finally:
             self._names.pop(running.id, None)
@@ -173,11 +185,12 @@ class DockerExecutor(LocalExecutor):
             await self._collect_logs(running, container)
             ending = self._ending(running, code, (await self._api.inspect(container))["State"])
         except BaseException:
-            await to_the_end(self._api.remove(container))
+            await to_the_end(self._give_up(container, directory.path))
             raise
         finally:
-            for known in (self._containers, self._meters, self._taps):
-                known.pop(running.id, None)
+            self._containers.pop(running.id, None)
+            self._meters.pop(running.id, None)
+            self._taps.forget(running.id)
         directory.note_ending(ending.code)
         self._own(self._removed(container))
         return ending
@@ -199,10 +212,10 @@ class DockerExecutor(LocalExecutor):
     async def _survivors(self, paths: Collection[str]) -> list[dict[str, Any]]:
         """The containers of these directories that run, or have ended."""
         rows = await self._api.labelled([f"{LOCALDIR_LABEL}={self.layout.localdir}"])
-        return [row for row in rows if _directory_of(row) in paths and row.get("State") in _SURVIVING_STATES]
+        return [row for row in rows if directory_of(row) in paths and row.get("State") in _SURVIVING_STATES]
 
     async def _running_in(self, paths: Sequence[str]) -> Collection[str]:
-        return {_directory_of(row) for row in await self._survivors(paths)}
+        return {directory_of(row) for row in await self._survivors(paths)}
 
     async def _started(self, running: LocalExec, directory: str, staged: staging.Staged, name: str) -> str:
         """Make and start the container. Where the daemon cannot mount an overlay, do without from then on."""
@@ -248,7 +261,9 @@ class DockerExecutor(LocalExecutor):
     def _spec(self, running: LocalExec, directory: str, staged: staging.Staged, name: str) -> ContainerSpec:
         config = running.config
         binds = [Bind(f"{directory}/tmp", "/tmp"), Bind(f"{directory}/return", "/return")]
-        overlay = self._overlay(directory, staged.lowers) if self._has_overlay and staged.has_files else None
+        overlay: Overlay | None = None
+        if self._has_overlay and staged.has_files:
+            overlay = docker_spec.make_overlay(directory, staged.lowers)
         if overlay is None:
             binds.append(Bind(f"{directory}/arg", "/arg"))
         binds += docker_spec.foreign_binds(directory, staged)
@@ -271,48 +286,36 @@ class DockerExecutor(LocalExecutor):
             swap_bytes=memory_bytes + HARD_LIMIT_SWAP_BYTES if memory_bytes else 0,
         )
 
-    def _overlay(self, directory: str, lowers: Sequence[str]) -> Overlay:
-        overlay = Overlay([f"{directory}/arg", *lowers], f"{directory}/upper", f"{directory}/work")
-        os.mkdir(overlay.upper)
-        os.mkdir(overlay.work)
-        return overlay
-
     def _container_name(self, id: Digest, directory: str) -> str:
         return f"reflow-{self.id}-{id.hex()}-{Digest.of_text(directory).short}"
 
     async def _wait(self, running: LocalExec, container: str) -> int:
-        try:
-            return await docker_socket.wait(self._socket, container)
-        except OSError as err:
-            detail = f"the docker daemon went away while the command ran: {err}"
-            raise ReflowError(Kind.UNAVAILABLE, "exec", running.id, cause=detail) from err
+        """The exit code. A daemon that goes away has some time to come back with the container."""
+        while True:
+            try:
+                return await self._pulse.watched(docker_socket.wait(self._socket, container))
+            except OSError as err:
+                gone = _went_away(running, err)
+            try:
+                await self._pulse.back()
+                state = (await self._api.inspect(container))["State"]
+            except ReflowError as err:
+                raise gone from err
+            if not state.get("Running"):
+                # A daemon that goes down ends its containers, some of which make that look like success.
+                raise gone
 
     async def _collect_logs(self, running: LocalExec, container: str) -> None:
-        """Have what a container that has ended has printed in its log files, if the daemon hands it over."""
-        tap = self._taps.pop(running.id, None)
-        if tap is None or not await tap:
-            await self._files(self._save_logs, running, container, False)
+        try:
+            await self._taps.collect(running, container)
+        except TimeoutError as err:
+            raise _went_away(running, err) from err
 
     def tap(self, running: LocalExec) -> None:
         """See to it that what a container prints goes to its log files at once."""
         container = self._containers.get(running.id)
-        if container is not None and running.id not in self._taps:
-            reading = self._log_readers(self._save_logs, running, container, True)
-            self._taps[running.id] = asyncio.ensure_future(reading)
-
-    def _save_logs(self, running: LocalExec, container: str, follow: bool) -> bool:
-        """Copy what a container prints to its log files; False when the daemon does not hand it over."""
-        with contextlib.ExitStack() as stack:
-            files = {}
-            for stream in STREAMS:
-                fd = self.logs.open(running.log_files[stream])
-                files[stream] = stack.enter_context(open(fd, "wb", buffering=0))
-            try:
-                for stream, chunk in docker_stream.logs(self._socket, container, follow=follow):
-                    files[stream].write(chunk)
-            except ConnectionError:
-                return False
-        return True
+        if container is not None:
+            self._taps.open(running, container)
 
     def _ending(self, running: LocalExec, code: int, state: dict[str, Any]) -> Ending:
         """How the container ended. Raises TEMPORARY when it has not.
@@ -322,7 +325,10 @@ class DockerExecutor(LocalExecutor):
         if state.get("Running"):
             detail = "container returned in running state; docker daemon likely shutting down"
             raise ReflowError(Kind.TEMPORARY, "exec", running.id, cause=detail)
-        started_s, ended_s = _seconds(state.get("StartedAt")), _seconds(state.get("FinishedAt"))
+        started_s, ended_s = (
+            docker_spec.seconds(state.get("StartedAt")),
+            docker_spec.seconds(state.get("FinishedAt")),
+        )
         if started_s and ended_s > started_s:
             running.started_s, running.ended_s = started_s, ended_s
         return Ending(code or int(state.get("ExitCode") or 0), "docker" if state.get("OOMKilled") else "")
@@ -330,7 +336,22 @@ class DockerExecutor(LocalExecutor):
     async def _removed(self, container: str) -> None:
         """Remove a container that has ended, while others go on."""
         with contextlib.suppress(ReflowError):
-            await to_the_end(self._api.remove(container))
+            await to_the_end(self._discard(container))
+
+    async def _give_up(self, container: str, directory: str) -> None:
+        """End a container whose exec has come to nothing; what the daemon does not do is done here.
+
+        One that was killed while it started a container may not know that something runs.
+        """
+        with contextlib.suppress(ReflowError):
+            await self._discard(container)
+        if not await self._files(proctree.kill_contained, f"{directory}/return", "/return"):
+            self._abandoned.add(container)
+
+    async def _discard(self, container: str) -> None:
+        """Kill and remove a container. Raises UNAVAILABLE when nobody answers: it is found later."""
+        await self._pulse.ask()
+        await self._api.remove(container)
 
     async def command_lines(self, running: LocalExec) -> list[str]:
         """The command lines of an exec's processes."""
@@ -368,18 +389,9 @@ class DockerExecutor(LocalExecutor):
         return meter
 
 
-def _directory_of(row: dict[str, Any]) -> str:
-    """The exec's directory of a container, as the daemon lists it."""
-    return str((row.get("Labels") or {}).get(DIRECTORY_LABEL, ""))
-
-
-def _seconds(text: str | None) -> float:
-    """Seconds since the epoch of a time as docker writes it; 0 for none."""
-    try:
-        when = datetime.fromisoformat((text or "")[:26].rstrip("Z") + "+00:00")
-    except ValueError:
-        return 0.0
-    return max(0.0, when.timestamp())
+def _went_away(running: LocalExec, err: OSError) -> ReflowError:
+    detail = f"the docker daemon went away while the command ran: {err}"
+    return ReflowError(Kind.UNAVAILABLE, "exec", running.id, cause=detail)
 
 
 if TYPE_CHECKING:

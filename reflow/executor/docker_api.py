@@ -129,7 +129,9 @@ class DockerApi:
 
     async def create(self, spec: ContainerSpec) -> str:
         """Make a container; its id. Raises PRECONDITION when the name is taken, NOT_EXIST without image."""
-        return await self._call("docker create", spec.name, lambda client: self._create(client, spec))
+        return await self._call(
+            "docker create", spec.name, lambda client: self._create(client, spec), is_repeatable=False
+        )
 
     def _create(self, client: docker.APIClient, spec: ContainerSpec) -> str:
         host = client.create_host_config(
@@ -191,10 +193,26 @@ class DockerApi:
         )
         return [str(row[-1]) for row in table.get("Processes") or ()]
 
-    async def _call(self, op: str, subject: str, call: Callable[[docker.APIClient], T]) -> T:
+    async def _call(
+        self, op: str, subject: str, call: Callable[[docker.APIClient], T], *, is_repeatable: bool = True
+    ) -> T:
         client = self._client
         assert client is not None, "not connected"
-        return await self._calls(_translated, op, subject, lambda: call(client))
+        work = _repeated if is_repeatable else _once
+        return await self._calls(_translated, op, subject, lambda: work(client, call))
+
+
+def _once(client: docker.APIClient, call: Callable[[docker.APIClient], T]) -> T:
+    return call(client)
+
+
+def _repeated(client: docker.APIClient, call: Callable[[docker.APIClient], T]) -> T:
+    """Call once more over a new connection: those that are kept are dead when the daemon was restarted."""
+    try:
+        return call(client)
+    except requests.exceptions.ConnectionError:
+        client.close()
+        return call(client)
 
 
 def _untyped(client: docker.APIClient) -> Any:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Collection
 
-from reflow.executor.docker_labels import DIRECTORY_LABEL, LOCALDIR_LABEL
+from reflow.executor.docker_labels import LOCALDIR_LABEL, directory_of
 from reflow.imagestore.host import UnsupportedHostError, socket_path
 
 FRESH_S = 1.0
@@ -52,8 +52,8 @@ def _names(localdir: str) -> Collection[str] | None:
 
     try:
         rows = docker_stream.running(socket_path(), f"{LOCALDIR_LABEL}={localdir}", _TIMEOUT_S)
-    except (UnsupportedHostError, FileNotFoundError, ConnectionRefusedError):
+    except (UnsupportedHostError, ConnectionRefusedError):
         return ()  # no daemon, no containers
     except (OSError, ValueError):
         return None
-    return {os.path.basename(str((row.get("Labels") or {}).get(DIRECTORY_LABEL, ""))) for row in rows}
+    return {os.path.basename(directory_of(row)) for row in rows}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Sequence
+from datetime import datetime
 
 from reflow.core.errors import Kind, ReflowError
 from reflow.executor import credentials, staging
@@ -36,6 +38,14 @@ def foreign_binds(directory: str, staged: staging.Staged) -> list[Bind]:
     return binds
 
 
+def make_overlay(directory: str, lowers: Sequence[str]) -> Overlay:
+    """What an exec's ``/arg`` is seen through."""
+    overlay = Overlay([f"{directory}/arg", *lowers], f"{directory}/upper", f"{directory}/work")
+    os.mkdir(overlay.upper)
+    os.mkdir(overlay.work)
+    return overlay
+
+
 def remove_overlay(overlay: Overlay) -> None:
     """Remove what an overlay would have had on top."""
     for path in (overlay.upper, overlay.work):
@@ -56,3 +66,12 @@ def start_error(running: LocalExec, spec: ContainerSpec, err: ReflowError) -> Re
             cause=detail,
         )
     return err
+
+
+def seconds(text: str | None) -> float:
+    """Seconds since the epoch of a time as docker writes it; 0 for none."""
+    try:
+        when = datetime.fromisoformat((text or "")[:26].rstrip("Z") + "+00:00")
+    except ValueError:
+        return 0.0
+    return max(0.0, when.timestamp())

@@ -6,7 +6,7 @@ import http.client
 import json
 import socket
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import Any
 from urllib.parse import quote
 
@@ -19,7 +19,7 @@ _CHUNK_BYTES = 1 << 20
 def logs(path: str, container: str, *, follow: bool = False) -> Iterator[tuple[str, bytes]]:
     """What a container printed: (stdout or stderr, some bytes). Blocks; raises OSError."""
     target = f"/containers/{container}/logs?stdout=1&stderr=1&follow={int(follow)}"
-    with closing(_Connection(path)) as connection:
+    with closing(_Connection(path)) as connection, _translated():
         connection.request("GET", target)
         answer = connection.getresponse()
         if answer.status != 200:
@@ -38,13 +38,10 @@ def logs(path: str, container: str, *, follow: bool = False) -> Iterator[tuple[s
 def running(path: str, label: str, timeout_s: float) -> list[dict[str, Any]]:
     """The containers with a label that run, as the daemon lists them. Blocks; raises OSError, ValueError."""
     filters = quote(json.dumps({"label": [label], "status": ["running", "paused"]}))
-    with closing(_Connection(path, timeout_s)) as connection:
-        try:
-            connection.request("GET", f"/containers/json?filters={filters}")
-            answer = connection.getresponse()
-            body = answer.read()
-        except http.client.HTTPException as err:
-            raise ConnectionError(str(err)) from err
+    with closing(_Connection(path, timeout_s)) as connection, _translated():
+        connection.request("GET", f"/containers/json?filters={filters}")
+        answer = connection.getresponse()
+        body = answer.read()
     if answer.status != 200:
         raise ConnectionError(Answer(answer.status, body).message)
     rows: list[dict[str, Any]] = json.loads(body)
@@ -53,9 +50,20 @@ def running(path: str, label: str, timeout_s: float) -> list[dict[str, Any]]:
 
 def kill(path: str, container: str, timeout_s: float) -> None:
     """Kill and remove a container. Blocks; raises OSError."""
-    with closing(_Connection(path, timeout_s)) as connection:
+    with closing(_Connection(path, timeout_s)) as connection, _translated():
         connection.request("DELETE", f"/containers/{container}?force=1&v=1")
         connection.getresponse().read()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Raise ConnectionError when there is no daemon (any more), or it says what is no HTTP."""
+    try:
+        yield
+    except FileNotFoundError as err:
+        raise ConnectionRefusedError(err.errno, err.strerror) from err
+    except http.client.HTTPException as err:
+        raise ConnectionError(str(err)) from err
 
 
 class _Connection(http.client.HTTPConnection):

@@ -54,6 +54,7 @@ class LocalExecutor(Survival):
         self._ticker: asyncio.TimerHandle | None = None
         self._same_device = True
         self._is_open = False
+        self._is_killed = False
         self.keeps_results = False
         """Whether `settle` will be called when all results are in the cache; if not, they are at `close`."""
 
@@ -118,6 +119,7 @@ class LocalExecutor(Survival):
     async def close(self, *, kill: bool = False) -> None:
         """Wait for what runs, or with ``kill`` end it; nothing of it is left when this returns."""
         if kill:
+            self._is_killed = True
             for task in self._tasks:
                 task.cancel()
         while self._tasks:
@@ -308,11 +310,13 @@ class LocalExecutor(Survival):
 
     def watch(self) -> None:
         """See to it that execs are sampled while some run."""
-        if self._ticker is None:
+        if self._ticker is None and not self._is_killed:
             self._ticker = asyncio.get_running_loop().call_later(_SAMPLE_S, self._tick)
 
     def _tick(self) -> None:
         self._ticker = None
+        if self._is_killed:
+            return
         now_s = time.time()
         running = [each for each in self._execs.values() if each.is_running_command]
         mature = running if self.hard_memory else [each for each in running if now_s - each.started_s >= 1]

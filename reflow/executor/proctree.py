@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import time
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from typing import NamedTuple
@@ -17,6 +18,8 @@ MARK = "REFLOW_EXEC"
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_KILL_S = 10.0
+_KILL_PAUSE_S = 0.02
 _PSS = re.compile(rb"^Pss:\s+(\d+) kB", re.MULTILINE)
 
 
@@ -132,6 +135,35 @@ def kill_with_words(words: Collection[str]) -> None:
             with suppress(OSError), open(f"/proc/{name}/cmdline", "rb") as file:
                 if not wanted.isdisjoint(file.read().split(b"\0")):
                     os.kill(int(name), signal.SIGKILL)
+
+
+def contained(directory: str, inside: str) -> list[int]:
+    """Pids of the processes that see a directory of this machine as ``inside``: those of its container."""
+    try:
+        wanted = os.stat(directory)
+    except OSError:
+        return []
+    pids = []
+    for name in os.listdir("/proc"):
+        if name.isdecimal():
+            with suppress(OSError):
+                found = os.stat(f"/proc/{name}/root{inside}")
+                if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
+                    pids.append(int(name))
+    return pids
+
+
+def kill_contained(directory: str, inside: str) -> bool:
+    """Kill those processes; tell whether none is left. Blocks, for some seconds at most."""
+    deadline_s = time.monotonic() + _KILL_S
+    while pids := contained(directory, inside):
+        if time.monotonic() > deadline_s:
+            return False
+        for pid in pids:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(_KILL_PAUSE_S)
+    return True
 
 
 def _read(pid: int) -> Process | None:

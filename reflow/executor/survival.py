@@ -27,6 +27,10 @@ _WAIT_S = 0.2
 _LAUNCHER_END_S = 2.0
 
 
+def _say_nothing(text: str) -> None:
+    """Nobody wants to know."""
+
+
 class Survival(abc.ABC):
     """Finds, goes on with, and removes what dead runs have left, and waits for what live ones have."""
 
@@ -42,6 +46,8 @@ class Survival(abc.ABC):
         self._files = Blocking("files", max(2, machine.usable_cpus()))
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_sweeping = False
+        self.inform: Callable[[str], None] = _say_nothing
+        """Told what a user should know."""
 
     @property
     @abc.abstractmethod

@@ -172,6 +172,7 @@ class LocalCluster:
             try:
                 self._executor = self._make_executor()
                 self._executor.recovery.is_wanted = self._is_recovery_wanted
+                self._executor.inform = self._log.info
                 await self._executor.start()
             except ReflowError as err:
                 self._trouble = err
