@@ -76,7 +76,8 @@ async def _remove_each(app: App, assoc: Assoc, prefixes: Collection[DigestPrefix
         nonlocal removed
         for prefix in waiting:
             try:
-                removed += await _forget(app, assoc, prefix)
+                count = await _forget(app, assoc, prefix)
+                removed += count
             except ReflowError as err:
                 app.log.error(f"failed to delete {prefix}: {err}")
 
