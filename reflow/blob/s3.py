@@ -48,6 +48,7 @@ from reflow.disk.filesystem import translate_error
 _THREADS = 64
 _PARTS_AT_ONCE = 32
 _CHUNK = 1 << 20
+_SUMMED_AT_ONCE = 128 << 10
 _UNEXPLAINED = (400, 403)
 _EMPTY = 416
 """HTTP's status for a range of an empty object."""
@@ -195,11 +196,18 @@ class S3Bucket(Bucket):
         async def once() -> bytes:
             data, received = await retrying(lambda: self._path.read(target))
             sums = Sums(received)
-            sums.update(data)
+            await self._add(sums, data)
             sums.check("s3.get_object", target.url)
             return data
 
         return await again_if_damaged(once)
+
+    async def _add(self, sums: Sums, data: bytes) -> None:
+        """Add to sums; what takes longer than to change threads is done in one."""
+        if len(data) < _SUMMED_AT_ONCE:
+            sums.update(data)
+        else:
+            await self._control.blocking(sums.update, data)
 
     async def _known(self, key: str, etag: str) -> Received:
         """The metadata of the version that is wanted."""
@@ -218,7 +226,7 @@ class S3Bucket(Bucket):
 
         async def read(part: Part) -> bytes:
             data, _ = await retrying(lambda: self._path.read(target, part))
-            await asyncio.to_thread(sums.update, data)
+            await self._add(sums, data)
             return data
 
         def begin() -> asyncio.Task[bytes] | None:

@@ -16,12 +16,12 @@ from reflow.disk.blocking import Blocking, to_the_end
 
 _ALWAYS_THERE = {
     "complete_multipart_upload": "ETag",
-    "copy_object": "CopyObjectResult",
+    "copy_object": "CopyObjectResult.ETag",
     "create_multipart_upload": "UploadId",
     "list_multipart_uploads": "IsTruncated",
     "list_objects_v2": "IsTruncated",
     "list_parts": "IsTruncated",
-    "upload_part_copy": "CopyPartResult",
+    "upload_part_copy": "CopyPartResult.ETag",
 }
 """What answers have that came whole: to boto3 a body that is lost altogether is an empty one."""
 
@@ -60,8 +60,8 @@ class Control:
     def _once(self, op: str, key: str, arguments: dict[str, Any]) -> dict[str, Any]:
         with translating(f"s3.{op}", self.url(key)):
             answer: dict[str, Any] = getattr(self._client(), op)(**arguments, **self._more)
-        if op in _ALWAYS_THERE and _ALWAYS_THERE[op] not in answer:
-            cause = f"an answer without {_ALWAYS_THERE[op]}: cut on its way"
+        if missing := _missing(op, answer):
+            cause = f"an answer without {missing}: cut on its way"
             raise ReflowError(Kind.TEMPORARY, f"s3.{op}", self.url(key), cause=cause)
         return answer
 
@@ -94,6 +94,17 @@ class Control:
     def _not_deleted(self, row: dict[str, Any]) -> _NotDeletedError:
         code, key, message = row.get("Code", ""), row.get("Key", ""), row.get("Message", "")
         return _NotDeletedError(key, kind_of_code(code), self.url(key), f"{code}: {message}")
+
+
+def _missing(op: str, answer: dict[str, Any]) -> str:
+    """What an answer should have and has not; empty when that is nothing."""
+    wanted = _ALWAYS_THERE.get(op, "")
+    found: Any = answer
+    for name in wanted.split(".") if wanted else ():
+        found = found.get(name)
+        if found is None:
+            return wanted
+    return ""
 
 
 class _NotDeletedError(ReflowError):

@@ -7,11 +7,13 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
+import boto3
 import pytest
 
 from reflow.aws.session import AwsSession
 from reflow.blob import Bucket
 from reflow.blob.s3part import READ_WHOLE, SMALLEST_PART
+from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ReflowError
 from tests import servers
 from tests.buckets import DATA_PATHS, Setting, s3_setting
@@ -183,6 +185,25 @@ async def test_a_copy_that_was_not_heard_of_is_made_again(bucket: Bucket, proxy:
     assert await bucket.read("to") == b"data"
 
 
+@pytest.mark.parametrize(
+    "pattern", ["list-type=2", r"POST .*\?delete", "PUT .*/copy", "PUT .*partNumber", CREATE]
+)
+async def test_an_empty_answer_is_none(
+    bucket: Bucket, setting: Setting, proxy: FaultProxy, pattern: str, large: str
+) -> None:
+    await bucket.put("a", b"x")
+    await bucket.upload("large", large)
+    proxy.asked.clear()
+    proxy.plan = first(pattern, xml_answer(200, ""))
+    assert [key async for key, _ in bucket.scan("")] == ["a", "large"]
+    await bucket.copy_from(bucket, "a", "copy")
+    await bucket.copy_from(bucket, "large", "copied-in-parts")
+    await bucket.delete(["a"])
+    assert await bucket.read("copied-in-parts") == LARGE
+    assert [key async for key, _ in bucket.scan("")] == ["copied-in-parts", "copy", "large"]
+    assert setting.uploads() == []
+
+
 # Refusals.
 
 
@@ -297,6 +318,23 @@ async def test_damaged_bytes_are_fetched_again(
     assert proxy.done[fault] > 0
     proxy.asked.clear()
     assert await bucket.read("key") == data
+
+
+async def test_an_object_that_becomes_shorter_between_two_tries(
+    bucket: Bucket, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    await bucket.put("key", b"a long object")
+    straight = boto3.client("s3", endpoint_url=servers.S3)
+
+    def plan(what: str, count: int) -> Fault | None:
+        if what.startswith("GET") and count == 2:
+            straight.put_object(Bucket=what.split("/")[1], Key="key", Body=b"short")
+        return Fault.CORRUPT_ANSWER if what.startswith("GET") and count == 1 else None
+
+    proxy.plan = plan
+    assert await bucket.download("key", str(tmp_path / "out"), size=13) == Digest.of(b"short")
+    assert (tmp_path / "out").read_bytes() == b"short"
+    straight.close()
 
 
 async def test_bytes_that_are_damaged_each_time_are_an_error(
