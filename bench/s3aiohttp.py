@@ -25,14 +25,15 @@ from reflow.repository.layered import MOVED_AT_ONCE
 ENDPOINT = os.environ["AWS_ENDPOINT_URL_S3"]
 ACCESS = Access(os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"], None)
 SCOPE = Scope(os.environ["AWS_DEFAULT_REGION"], "s3")
+PARTS_AT_ONCE = 32
 
 
 class Mover:
-    """Moves files, at most 8 parts at once."""
+    """Moves files."""
 
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self.session = session
-        self.parts = asyncio.Semaphore(8)
+        self.parts = asyncio.Semaphore(PARTS_AT_ONCE)
 
     def request(self, method: str, target: str, body: bytes = b"", **headers: str) -> Any:
         payload = hashlib.sha256(body).hexdigest() if body else EMPTY_PAYLOAD

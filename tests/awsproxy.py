@@ -8,7 +8,7 @@ from __future__ import annotations
 import http.client
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -78,7 +78,7 @@ def _s3_action(method: str, target: str) -> tuple[str, str]:
 
 
 class AwsProxy:
-    """Passes requests on to one server. ``asked`` has the actions that came, in order.
+    """Passes requests on to one server. ``asked`` has the actions that came, ``requests`` their headers.
 
     ``headers`` replace those of answers.
     """
@@ -87,6 +87,7 @@ class AwsProxy:
         parts = urlsplit(upstream)
         self.upstream = (parts.hostname or "", parts.port or 80)
         self.asked: list[tuple[str, str]] = []
+        self.requests: list[Mapping[str, str]] = []
         self.before: Callable[[int], None] = lambda number: None
         self.after: Callable[[int], None] = lambda number: None
         self.headers: dict[str, str] = {}
@@ -109,6 +110,7 @@ def aws_proxy(upstream: str = MOTO) -> Iterator[tuple[AwsProxy, str]]:
 
         def _pass(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            proxy.requests.append(self.headers)
             number = proxy.note(action_of(self.command, self.path, self.headers, body))
             proxy.before(number)
             upstream = http.client.HTTPConnection(*proxy.upstream, timeout=60)

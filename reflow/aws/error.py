@@ -75,9 +75,18 @@ _ELSEWHERE = frozenset(
 _PASSING = frozenset({Kind.TEMPORARY, Kind.TIMEOUT, Kind.UNAVAILABLE, Kind.RESOURCES_EXHAUSTED, Kind.NET})
 
 
+class RefusedError(ReflowError):
+    """An answer that says no: its code, or else its HTTP status as a text; and the status."""
+
+    def __init__(self, kind: Kind, op: str, *subjects: object, code: str, status: int, cause: str) -> None:
+        super().__init__(kind, op, *subjects, cause=cause)
+        self.code = code
+        self.status = status
+
+
 def refusal(
     code: str, message: str, status: int, op: str, *subjects: object, region: str = ""
-) -> ReflowError:
+) -> RefusedError:
     """What an answer that says no means, by its code (or else its HTTP status) and message.
 
     ``region`` is where the answer says that the thing is.
@@ -89,8 +98,10 @@ def refusal(
             f"it is in the region {region}" if region else "it is in another region or at another endpoint"
         )
         advice = f"set AWS_REGION={region or '...'}, and look whether AWS_ENDPOINT_URL_S3 is meant"
-        return ReflowError(Kind.INVALID, op, *subjects, cause=f"{where}: {advice} ({cause})")
-    return ReflowError(kind_of_code(code, status), op, *subjects, cause=cause)
+        cause = f"{where}: {advice} ({cause})"
+        return RefusedError(Kind.INVALID, op, *subjects, code=code, status=status, cause=cause)
+    kind = kind_of_code(code, status)
+    return RefusedError(kind, op, *subjects, code=code, status=status, cause=cause)
 
 
 def translate(err: Exception, op: str, *subjects: object) -> ReflowError:

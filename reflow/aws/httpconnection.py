@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import struct
 import threading
@@ -76,13 +77,9 @@ class Connection:
 
     def is_stale(self) -> bool:
         """Whether the other side has closed it, or sent what nobody asked for."""
-        try:
-            socket.socket.recv(self._socket, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return bool(self._rest)
-        except OSError:
-            return True
-        return True
+        waiting = select.poll()
+        waiting.register(self._socket, select.POLLIN)
+        return bool(self._rest or waiting.poll(0))
 
     def stop(self) -> None:
         """Let calls that wait fail. The connection is of no use afterwards."""

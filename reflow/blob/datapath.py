@@ -75,7 +75,8 @@ class DataPath(Protocol):
         """Store an object whole or not at all; its ETag. ``headers`` are sent as they are, lower case.
 
         Here and in `put_part` the server is told a sum of what it must get, so that it refuses what was
-        damaged; and nothing is sent any more once the call returns or raises, also by cancellation.
+        damaged. Once the call returns or raises, also by cancellation, nothing is sent any more and nothing
+        that was sent is still to be carried out: whoever has sent all of it waits for the answer.
         """
         ...
 

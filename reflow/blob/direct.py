@@ -140,6 +140,8 @@ class DirectPath:
             size = self._size(request, answer, part)
             offset = start
             for chunk in connection.chunks(answer):
+                if 0 <= size < offset - start + len(chunk):
+                    raise self._mismatch(request, "more", size)
                 try:
                     _write(descriptor, chunk, offset)
                 except OSError as err:
@@ -235,6 +237,8 @@ class DirectPath:
             body.send(connection, head)
         except (BrokenPipeError, ConnectionResetError):
             answer = connection.answer(request.method)  # it may have refused before it had all
+            if answer.status in request.accepted:
+                raise
         else:
             answer = connection.answer(request.method)
         if answer.status not in request.accepted:
@@ -246,15 +250,15 @@ class DirectPath:
         path = self._route.start + encoded(request.target.key, safe="/")
         path = f"{path}?{request.query}" if request.query else path
         headers = {"host": self._route.host, **self._always, **request.headers}
+        access = self._route.access()
         payload = EMPTY_PAYLOAD
         if request.method == "PUT":
             headers["content-length"] = str(body.size)
-            if self._route.origin.tls is None:
+            if self._route.origin.tls is None and access is not None:
                 payload = body.sha256()
             else:
                 payload = UNSIGNED_PAYLOAD
                 headers["content-md5"] = body.md5()
-        access = self._route.access()
         if access is not None:
             headers["x-amz-content-sha256"] = payload
             headers["x-amz-date"] = timestamp()
@@ -285,19 +289,23 @@ class DirectPath:
 
     def _size(self, request: _Request, answer: Answer, part: Part | None) -> int:
         """How many bytes have to come. Raises TEMPORARY when they are not those that were asked for."""
-        whole = answer.size
         if part is None:
-            return whole
+            return answer.size
         wanted = part.range.replace("=", " ") + "/"
         if answer.status != 206 or not answer.headers.get("content-range", "").startswith(wanted):
             cause = f"got {answer.headers.get('content-range') or 'all of it'}, want {wanted[:-1]}"
             raise ReflowError(Kind.TEMPORARY, "s3.get_object", request.target.url, cause=cause)
+        if answer.size not in (-1, part.size):
+            raise self._mismatch(request, str(answer.size), part.size)
         return part.size
+
+    def _mismatch(self, request: _Request, got: str, want: int) -> ReflowError:
+        cause = f"damaged on its way: got {got} bytes, want {want}"
+        return ReflowError(Kind.TEMPORARY, "s3.get_object", request.target.url, cause=cause)
 
     def _received(self, request: _Request, answer: Answer, size: int, got: int) -> Received:
         if size not in (-1, got):
-            cause = f"cut on its way: got {got} bytes, want {size}"
-            raise ReflowError(Kind.TEMPORARY, "s3.get_object", request.target.url, cause=cause)
+            raise self._mismatch(request, str(got), size)
         return Received(got, answer.headers.get("etag", ""), answer.headers)
 
 

@@ -11,12 +11,13 @@ from functools import partial
 from typing import Any
 
 from reflow.aws.error import is_passing
-from reflow.aws.retry import FIRST, retrying
+from reflow.aws.retry import CALLS, FIRST, retrying
 from reflow.blob.datapath import Received
 from reflow.blob.etag import HASH_KEY, is_kms, is_md5, promised
 from reflow.blob.gather import gather
 from reflow.blob.s3control import Control
 from reflow.blob.s3part import Part
+from reflow.core.backoff import Backoff
 from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ReflowError
 from reflow.disk.blocking import to_the_end
@@ -36,6 +37,7 @@ class Multipart:
         self._key = key
         self._head = head
         self._id = ""
+        self._is_doubtful = False
         self._lost: list[str] = []
 
     async def make(self, pieces: Iterable[Part], send: Send, content_hash: Digest | None) -> None:
@@ -58,31 +60,32 @@ class Multipart:
     async def _begin(self, content_hash: Digest | None) -> None:
         metadata = {HASH_KEY: content_hash.hex()} if content_hash is not None else {}
         started = time.monotonic()
-        is_doubtful = False
-
-        async def create() -> None:
-            """Runs to its end, so that no id is lost by cancellation."""
-            self._id = (await self._call("create_multipart_upload", Metadata=metadata))["UploadId"]
-            self._control.uploads.add(self._id)
-
-        async def once() -> None:
-            nonlocal is_doubtful
-            try:
-                await to_the_end(create())
-            except ReflowError as err:
-                is_doubtful = is_doubtful or is_passing(err)
-                raise
-
         try:
-            await retrying(once)
+            await retrying(lambda: to_the_end(self._create(metadata)))
         finally:
-            if is_doubtful:
+            if self._is_doubtful:
                 await to_the_end(self._find_lost(started))
+
+    async def _create(self, metadata: dict[str, str]) -> None:
+        """Runs to its end, so that what it knows is not lost by cancellation."""
+        try:
+            self._id = (await self._call("create_multipart_upload", Metadata=metadata))["UploadId"]
+        except ReflowError as err:
+            self._is_doubtful = self._is_doubtful or is_passing(err)
+            raise
+        self._control.uploads.add(self._id)
+
+    @property
+    def _policy(self) -> Backoff:
+        """How long to try to clean up: not long when the server answers nothing."""
+        return CALLS if self._id else FIRST
 
     async def _find_lost(self, started: float) -> None:
         """Note uploads that were begun for this key since then: one may be ours whose id never came."""
         with contextlib.suppress(ReflowError, KeyError, ValueError):
-            page = await self._control.call("list_multipart_uploads", self._key, FIRST, Prefix=self._key)
+            page = await self._control.call(
+                "list_multipart_uploads", self._key, self._policy, Prefix=self._key
+            )
             now = parsedate_to_datetime(page["ResponseMetadata"]["HTTPHeaders"]["date"])
             oldest = now.timestamp() - (time.monotonic() - started) - _SLACK_S
             self._lost = [
@@ -100,7 +103,7 @@ class Multipart:
 
     async def _has_parts(self, upload: str) -> bool:
         answer = await self._control.call(
-            "list_parts", self._key, FIRST, Key=self._key, UploadId=upload, MaxParts=1
+            "list_parts", self._key, self._policy, Key=self._key, UploadId=upload, MaxParts=1
         )
         return bool(answer.get("Parts"))
 

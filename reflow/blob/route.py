@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import re
 import sys
+import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from reflow.aws.error import translating
@@ -36,6 +37,8 @@ _MORE = (
     "AWS_USE_DUALSTACK_ENDPOINT",
     "AWS_USE_FIPS_ENDPOINT",
 )
+_PROBE = "where-are-objects-of-this-bucket"
+_PROBING = threading.Lock()
 _WITH_SESSIONS = "--x-s3"
 
 
@@ -84,13 +87,35 @@ def told_by_botocore(place: Place) -> Route | None:
     version = client.meta.config.signature_version
     if isinstance(version, str) and version != "s3v4":
         return None
-    with translating("s3", place.bucket):
-        where = {"Bucket": place.bucket, "Key": "k"}
-        url = client.generate_presigned_url("get_object", where).partition("?")[0].removesuffix("k")
+    url = _url(client, place.bucket)
     if _has_proxy(url):
         return None
     tls = _tls(place.session) if url.startswith("https:") else None
     return _route(url, place.region, tls, lambda: _access(place.session))
+
+
+class _FoundError(Exception):
+    """The URL of a request that is not made."""
+
+
+def _url(client: Any, bucket: str) -> str:
+    """What URLs of a bucket's objects begin with: found by a request that is stopped before it is signed."""
+
+    def stop(request: Any, **_: object) -> None:
+        if request.url.endswith(_PROBE):
+            raise _FoundError(request.url.removesuffix(_PROBE))
+
+    event = "before-sign.s3.HeadObject"
+    with _PROBING:
+        client.meta.events.register(event, stop, unique_id=_PROBE)
+        try:
+            with translating("s3", bucket):
+                client.head_object(Bucket=bucket, Key=_PROBE)
+        except _FoundError as found:
+            return str(found)
+        finally:
+            client.meta.events.unregister(event, stop, unique_id=_PROBE)
+    raise AssertionError("botocore signs without saying so")
 
 
 def _route(url: str, region: str, tls: SSLContext | None, access: Callable[[], Access | None]) -> Route:

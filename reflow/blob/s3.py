@@ -15,7 +15,7 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from reflow.aws.error import is_passing
+from reflow.aws.error import RefusedError, is_passing
 from reflow.aws.retry import FIRST, retrying
 from reflow.aws.session import AwsSession
 from reflow.blob import Bucket, Observe, Store
@@ -45,9 +45,13 @@ from reflow.core.fileset import File, Fileset
 from reflow.disk.blocking import Blocking
 from reflow.disk.filesystem import translate_error
 
-_THREADS = 48
+_THREADS = 64
 _PARTS_AT_ONCE = 32
 _CHUNK = 1 << 20
+_SUMMED_AT_ONCE = 128 << 10
+_UNEXPLAINED = (400, 403)
+_EMPTY = 416
+"""HTTP's status for a range of an empty object."""
 
 
 class Cuts(NamedTuple):
@@ -130,11 +134,16 @@ class S3Bucket(Bucket):
         """Ask for an object's metadata. Refusals have no text there, so the reason is asked for by a read."""
         try:
             return await self._path.head(target)
-        except ReflowError as err:
-            if is_passing(err) or err.kind in (Kind.NOT_EXIST, Kind.PRECONDITION):
+        except RefusedError as err:
+            if err.status not in _UNEXPLAINED:
                 raise
+            refused = err
+        try:
             await self._path.read(target, Part(1, 0, 1))
-            raise
+        except RefusedError as err:
+            if err.status != _EMPTY:
+                raise
+        raise ReflowError(Kind.TEMPORARY, "s3.head_object", target.url, cause=refused.cause) from refused
 
     def _file(self, key: str, known: Received) -> File:
         when = known.headers.get("last-modified", "")
@@ -187,11 +196,18 @@ class S3Bucket(Bucket):
         async def once() -> bytes:
             data, received = await retrying(lambda: self._path.read(target))
             sums = Sums(received)
-            sums.update(data)
+            await self._add(sums, data)
             sums.check("s3.get_object", target.url)
             return data
 
         return await again_if_damaged(once)
+
+    async def _add(self, sums: Sums, data: bytes) -> None:
+        """Add to sums; what takes longer than to change threads is done in one."""
+        if len(data) < _SUMMED_AT_ONCE:
+            sums.update(data)
+        else:
+            await self._control.blocking(sums.update, data)
 
     async def _known(self, key: str, etag: str) -> Received:
         """The metadata of the version that is wanted."""
@@ -210,7 +226,7 @@ class S3Bucket(Bucket):
 
         async def read(part: Part) -> bytes:
             data, _ = await retrying(lambda: self._path.read(target, part))
-            await asyncio.to_thread(sums.update, data)
+            await self._add(sums, data)
             return data
 
         def begin() -> asyncio.Task[bytes] | None:

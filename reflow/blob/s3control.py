@@ -14,6 +14,17 @@ from reflow.core.backoff import Backoff
 from reflow.core.errors import Kind, ReflowError
 from reflow.disk.blocking import Blocking, to_the_end
 
+_ALWAYS_THERE = {
+    "complete_multipart_upload": "ETag",
+    "copy_object": "CopyObjectResult.ETag",
+    "create_multipart_upload": "UploadId",
+    "list_multipart_uploads": "IsTruncated",
+    "list_objects_v2": "IsTruncated",
+    "list_parts": "IsTruncated",
+    "upload_part_copy": "CopyPartResult.ETag",
+}
+"""What answers have that came whole: to boto3 a body that is lost altogether is an empty one."""
+
 _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 """Characters that the body of a request for many deletions cannot have."""
 
@@ -49,6 +60,9 @@ class Control:
     def _once(self, op: str, key: str, arguments: dict[str, Any]) -> dict[str, Any]:
         with translating(f"s3.{op}", self.url(key)):
             answer: dict[str, Any] = getattr(self._client(), op)(**arguments, **self._more)
+        if missing := _missing(op, answer):
+            cause = f"an answer without {missing}: cut on its way"
+            raise ReflowError(Kind.TEMPORARY, f"s3.{op}", self.url(key), cause=cause)
         return answer
 
     async def delete(self, keys: Collection[str], at_once: int) -> None:
@@ -66,9 +80,11 @@ class Control:
 
         async def once() -> None:
             nonlocal rest
-            objects = {"Objects": [{"Key": key} for key in rest], "Quiet": True}
-            answer = await self.once("delete_objects", "", Delete=objects)
+            answer = await self.once("delete_objects", "", Delete={"Objects": [{"Key": key} for key in rest]})
             errors = [self._not_deleted(row) for row in answer.get("Errors", [])]
+            if len(errors) + len(answer.get("Deleted", [])) != len(rest):
+                cause = "an answer that does not tell of all keys: cut on its way"
+                raise ReflowError(Kind.TEMPORARY, "s3.delete_objects", self.url(""), cause=cause)
             rest = [error.key for error in errors if is_passing(error)]
             for error in sorted(errors, key=is_passing):
                 raise error
@@ -78,6 +94,17 @@ class Control:
     def _not_deleted(self, row: dict[str, Any]) -> _NotDeletedError:
         code, key, message = row.get("Code", ""), row.get("Key", ""), row.get("Message", "")
         return _NotDeletedError(key, kind_of_code(code), self.url(key), f"{code}: {message}")
+
+
+def _missing(op: str, answer: dict[str, Any]) -> str:
+    """What an answer should have and has not; empty when that is nothing."""
+    wanted = _ALWAYS_THERE.get(op, "")
+    found: Any = answer
+    for name in wanted.split(".") if wanted else ():
+        found = found.get(name)
+        if found is None:
+            return wanted
+    return ""
 
 
 class _NotDeletedError(ReflowError):

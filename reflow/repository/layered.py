@@ -25,7 +25,7 @@ from reflow.repository.filerepo import FileRepository
 from reflow.repository.gather import gather_all
 from reflow.repository.objectfile import hash_file
 
-MOVED_AT_ONCE = 16
+MOVED_AT_ONCE = 64
 
 
 class LayeredRepository:

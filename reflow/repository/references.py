@@ -22,7 +22,7 @@ from reflow.repository.layered import LayeredRepository
 if TYPE_CHECKING:
     from reflow.repository.filerepo import FileRepository
 
-MOVED_AT_ONCE = 16
+MOVED_AT_ONCE = 64
 BucketOpener = Callable[[str, str], Awaitable[Bucket]]
 """Scheme and name to a bucket. Raises NOT_SUPPORTED for a scheme that is none of buckets."""
 

@@ -66,8 +66,14 @@ def places(config: Config, inputs: Sequence[str] = (), results: Sequence[str] = 
 
 _READ_BUCKET = ("s3:GetBucketLocation", "s3:ListBucket")
 _READ_OBJECTS = ("s3:GetObject",)
-_WRITE_OBJECTS = ("s3:AbortMultipartUpload", "s3:DeleteObject", "s3:GetObject", "s3:PutObject")
-_EXTERN_OBJECTS = ("s3:AbortMultipartUpload", "s3:DeleteObject", "s3:GetObject", "s3:PutObject")
+_WRITE_BUCKET = (*_READ_BUCKET, "s3:ListBucketMultipartUploads")
+_WRITE_OBJECTS = (
+    "s3:AbortMultipartUpload",
+    "s3:DeleteObject",
+    "s3:GetObject",
+    "s3:ListMultipartUploadParts",
+    "s3:PutObject",
+)
 _READ_TABLE = ("dynamodb:BatchGetItem", "dynamodb:DescribeTable", "dynamodb:GetItem", "dynamodb:Query")
 _WRITE_TABLE = (
     "dynamodb:BatchGetItem",
@@ -151,15 +157,16 @@ def _own_buckets(where: Places, partition: str, objects: Sequence[str]) -> list[
 def _users_buckets(where: Places, partition: str) -> list[Statement]:
     return [
         *_pair("Inputs", where.inputs, partition, _READ_OBJECTS),
-        *_pair("Results", where.results, partition, _EXTERN_OBJECTS),
+        *_pair("Results", where.results, partition, _WRITE_OBJECTS),
     ]
 
 
 def _pair(name: str, buckets: Sequence[str], partition: str, objects: Sequence[str]) -> list[Statement]:
     """A statement for buckets, and one for the objects in them."""
+    bucket_actions = _WRITE_BUCKET if objects is _WRITE_OBJECTS else _READ_BUCKET
     arns = [f"arn:{partition}:s3:::{bucket}" for bucket in sorted(set(buckets))]
     return [
-        _statement(f"{name}Buckets", _READ_BUCKET, arns),
+        _statement(f"{name}Buckets", bucket_actions, arns),
         _statement(f"{name}Objects", objects, [f"{arn}/*" for arn in arns]),
     ]
 

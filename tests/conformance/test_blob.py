@@ -371,9 +371,10 @@ async def test_large_copies_have_a_content_hash(
 ) -> None:
     data = RANDOM[:size]
     (tmp_path / "in").write_bytes(data)
-    await bucket.upload("from", str(tmp_path / "in"), content_hash=Digest.of(data) if promised else None)
+    source = "//a b+é"  # Ceph unescapes % of such sources twice
+    await bucket.upload(source, str(tmp_path / "in"), content_hash=Digest.of(data) if promised else None)
     given = OTHER if promised else Digest.of(data)
-    await other.copy_from(bucket, "from", "to", content_hash=given)
+    await other.copy_from(bucket, source, "to", content_hash=given)
     assert (await other.file("to")).content_hash == Digest.of(data)
     assert await other.download("to", str(tmp_path / "out"), size=size) == Digest.of(data)
     assert setting.uploads() == []
