@@ -24,11 +24,15 @@ class Origins:
         """What an exec is given for the values of its dependencies."""
         if not isinstance(node, Exec):
             return values
-        return [self._argument(dep, value) for dep, value in zip(node.deps, values, strict=True)]
+        pairs = list(zip(node.deps, values, strict=True))
+        for dep, value in pairs:
+            if isinstance(dep, Val) and _promises(value):
+                self._references.setdefault(digest(dep), value)
+        return [self._argument(dep, value) for dep, value in pairs] if self._references else values
 
     def _argument(self, dep: Flow, value: Fileset) -> Fileset:
-        if not isinstance(dep, Val):
-            return value
-        if any(file.id is None and file.content_hash is not None for file in value.all_files()):
-            return self._references.setdefault(digest(dep), value)
-        return self._references.get(digest(dep), value) if self._references else value
+        return self._references.get(digest(dep), value) if isinstance(dep, Val) else value
+
+
+def _promises(value: Fileset) -> bool:
+    return any(file.id is None and file.content_hash is not None for file in value.all_files())

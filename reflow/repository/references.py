@@ -136,7 +136,7 @@ class References:
     async def intern(self, url: str) -> Fileset:
         """Bring what is at a URL into the repository; empty objects too, which have no snapshot.
 
-        As in the original the files assert nothing of where they came from.
+        As in the original nothing is known afterwards of where the files came from.
         """
         bucket, key = await self._at(url)
         if key and not key.endswith("/"):
@@ -144,7 +144,8 @@ class References:
         else:
             found = bucket.scan(key, has_metadata=True)
             files = {name.removeprefix(key): file async for name, file in found if not name.endswith("/")}
-        return await self.resolve(Fileset(files))
+        resolved = await self.resolve(Fileset(files))
+        return Fileset({path: File(file.id, file.size) for path, file in resolved.files.items()})
 
     # Writing.
 

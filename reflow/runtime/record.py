@@ -15,6 +15,7 @@ from typing import Any
 from reflow.core.digest import Digest
 from reflow.core.errors import ReflowError
 from reflow.core.execconfig import ExecConfig, ExecInspect
+from reflow.core.fileset import EMPTY_FILESET
 from reflow.core.wire import exec_inspect_to_json
 from reflow.executor.layout import log_path
 from reflow.flow.digest import digest, image_command_id
@@ -108,8 +109,10 @@ class Record:
         task = self._open.pop(task_id, None)
         if task is None or self.taskdb is None:
             return None
+        has_no_result = error is not None and task.ident == DIRECT_IDENT
         task = dataclasses.replace(
             task,
+            result_id=EMPTY_FILESET.digest if has_no_result else task.result_id,
             end=datetime.now(UTC),
             keepalive=None,
             error="" if error is None else error.text(": "),

@@ -40,7 +40,10 @@ async def run_remote(task: Task, stores: Stores) -> TaskOutcome:
         fileset = await _moved(task.config, stores)
     except ReflowError as err:
         transfer.finish(EMPTY_FILESET, err)
-        return TaskOutcome(error=err)
+        if is_direct:
+            return TaskOutcome(error=err)
+        # It is the intern that has failed, and not what it ran on.
+        return TaskOutcome(result=ExecResult(error=err), inspect=await transfer.inspect())
     transfer.finish(fileset, None)
     inspect = None if is_direct else await transfer.inspect()
     return TaskOutcome(result=ExecResult(fileset=fileset), inspect=inspect)
@@ -93,7 +96,7 @@ class RemoteTransfer:
     async def inspect(self) -> ExecInspect:
         """What is known of it now."""
         state = "complete" if self._done.is_set() else "running"
-        return ExecInspect(config=self._config, created=self._created, state=state, error=self._error)
+        return ExecInspect(config=self._config, created=self._created, state=state)
 
     async def logs(self, *, stdout: bool, stderr: bool, follow: bool = False) -> AsyncIterator[bytes]:
         """Nothing: no command runs."""

@@ -57,10 +57,15 @@ def task_item(task: Task, labels: Collection[str], inspect: Digest | None) -> It
     if inspect is not None:
         item["Inspect"] = _s(str(inspect))
         item |= {"Stdout": _s(digest_text(None)), "Stderr": _s(digest_text(None))}
-    if task.error and not (task.inspect or {}).get("ExecError"):
+    if task.error and not _has_failed_by_itself(task.inspect or {}):
         row = task.failure or {"Op": "", "Arg": None, "Kind": "", "Error": _clean(task.error)}
         item["Error"] = _s(dump_json(row).decode())
     return item
+
+
+def _has_failed_by_itself(inspect: Mapping[str, Any]) -> bool:
+    """Whether a command or intern failed, and not what it ran on: of such the original has no error."""
+    return bool(inspect.get("ExecError")) or (inspect.get("Config") or {}).get("Type") == "intern"
 
 
 def inspect_bytes(inspect: Mapping[str, Any], stdout: str = "", stderr: str = "") -> bytes:

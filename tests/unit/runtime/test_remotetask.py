@@ -60,6 +60,11 @@ async def test_an_extern_is_a_direct_transfer_named_by_what_it_moves() -> None:
 
 async def test_what_cannot_be_moved_is_an_error() -> None:
     error = ReflowError(Kind.NOT_EXIST, "intern", "s3://b/k")
-    running, _, outcome = await run(ExecConfig(type="intern", url="s3://b/k"), error)
-    assert outcome.error is error
-    assert (await running.inspect()).error is error
+    _, _, outcome = await run(ExecConfig(type="intern", url="s3://b/k"), error)
+    assert outcome.result is not None
+    assert outcome.result.error is error
+    assert outcome.inspect is not None
+    assert outcome.inspect.state == "complete"
+    _, _, outcome = await run(ExecConfig(type="extern", url="s3://b/k"))
+    assert outcome.error is not None
+    assert outcome.error.kind is Kind.PRECONDITION
