@@ -83,7 +83,7 @@ def state(work: Workspace) -> dict[str, object]:
 # Results and where they go.
 
 
-def test_the_result_is_the_only_line_on_stdout(work: Workspace) -> None:
+def test_g15_the_result_is_the_only_line_on_stdout(work: Workspace) -> None:
     done = run(work, "two.rf").ok()
     assert done.out == TWO_RESULT + "\n"
     assert re.search(
@@ -93,7 +93,7 @@ def test_the_result_is_the_only_line_on_stdout(work: Workspace) -> None:
     assert "reflow: total n=2 time=" in done.err
 
 
-def test_a_second_run_computes_nothing(work: Workspace) -> None:
+def test_r6_a_second_run_computes_nothing(work: Workspace) -> None:
     assert run(work, "-json", "two.rf").ok().json["executed"] == 2
     again = run(work, "-json", "two.rf").ok()
     row = again.json
@@ -149,7 +149,7 @@ val Main = exec(image := "x", mem := MiB, cpu := 1) (out file) {" cat {{f}} > {{
     assert counts == [1, 0, 1]
 
 
-def test_an_immediate_main_leaves_nothing_behind(work: Workspace) -> None:
+def test_r1_an_immediate_main_leaves_nothing_behind(work: Workspace) -> None:
     write(work, "imm.rf", 'val Main = (1, "x")\n')
     assert run(work, "imm.rf").ok().out == '(1, "x")\n'
     assert not (work.state / "runs").exists()
@@ -159,7 +159,7 @@ def test_an_immediate_main_leaves_nothing_behind(work: Workspace) -> None:
 # Failures.
 
 
-def test_a_failed_exec_is_explained_at_the_end(work: Workspace) -> None:
+def test_r12_a_failed_exec_is_explained_at_the_end(work: Workspace) -> None:
     done = run(work, "fail.rf").failed("docker exec: exited with code 3")
     assert done.out == ""
     tail = done.err[done.err.rindex("reflow: exec sha256:") :]
@@ -201,7 +201,7 @@ def test_errors_before_the_run_are_in_the_object_too(
     assert done.json["run"] is None
 
 
-def test_a_delayed_panic_is_an_evaluation_error_with_a_caret(work: Workspace) -> None:
+def test_r13_a_delayed_panic_is_an_evaluation_error_with_a_caret(work: Workspace) -> None:
     program = """
 val a = exec(image := "x", mem := MiB, cpu := 1) (out file) {" echo x > {{out}} "}
 val Main = if len(a) == 2 { panic("boom") } else { "fine" }
@@ -229,7 +229,7 @@ val Main = [step(n) | n <- [1, 2, 3, 4, 5, 6]]
 
 
 @pytest.mark.slow
-def test_what_may_go_away_is_tried_three_times_a_minute_apart(work: Workspace) -> None:
+def test_r12_what_may_go_away_is_tried_three_times_a_minute_apart(work: Workspace) -> None:
     write(work, "t.rf", FAIL.replace("exit 3", "exit 75"))
     began_s = time.monotonic()
     done = work.reflow("run", "-executor", "process", "t.rf", timeout_s=240)
@@ -263,7 +263,7 @@ def is_alive(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_the_exec_and_is_recorded(work: Workspace, number: signal.Signals) -> None:
+def test_g14_a_signal_ends_the_exec_and_is_recorded(work: Workspace, number: signal.Signals) -> None:
     process, pid = start_long(work, "-json")
     process.send_signal(number)
     out, err = process.communicate(timeout=30)
@@ -278,7 +278,7 @@ def test_a_signal_ends_the_exec_and_is_recorded(work: Workspace, number: signal.
     assert "total n=" not in err
 
 
-def test_a_second_signal_ends_everything_at_once(work: Workspace) -> None:
+def test_g14_a_second_signal_ends_everything_at_once(work: Workspace) -> None:
     process, pid = start_long(work)
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGINT)
@@ -307,7 +307,7 @@ def test_a_signal_ends_hashing(work: Workspace) -> None:
     process.communicate()
 
 
-def test_running_execs_can_be_watched(work: Workspace) -> None:
+def test_i4_running_execs_can_be_watched(work: Workspace) -> None:
     process, _ = start_long(work)
     try:
         deadline = time.monotonic() + 10
@@ -334,7 +334,7 @@ def test_running_execs_can_be_watched(work: Workspace) -> None:
 # Files and records of a run.
 
 
-def test_the_files_of_a_run(work: Workspace) -> None:
+def test_r3_the_files_of_a_run(work: Workspace) -> None:
     run(work, "two.rf", "-who=ann").ok()
     base = newest_run(work).with_suffix("")
     saved = state(work)
@@ -358,7 +358,7 @@ def test_the_files_of_a_run(work: Workspace) -> None:
     assert base.with_suffix(".lock").read_bytes() == b""
 
 
-def test_a_run_is_told_of_afterwards(work: Workspace) -> None:
+def test_r16_a_run_is_told_of_afterwards(work: Workspace) -> None:
     run(work, "two.rf").ok()
     id = newest_run(work).stem
     told = work.reflow("info", id[:8]).ok().out
@@ -379,7 +379,7 @@ def test_a_run_is_told_of_afterwards(work: Workspace) -> None:
     assert "run ID: " in work.reflow("cat", runlog[1]).ok().out
 
 
-def test_the_log_of_a_run_is_printed_by_level(work: Workspace) -> None:
+def test_i4_the_log_of_a_run_is_printed_by_level(work: Workspace) -> None:
     run(work, "fail.rf")
     id = newest_run(work).stem
     info = work.reflow("logs", id[:8]).ok().out
@@ -391,7 +391,7 @@ def test_the_log_of_a_run_is_printed_by_level(work: Workspace) -> None:
     assert "run ID" not in errors
 
 
-def test_objects_are_printed(work: Workspace) -> None:
+def test_i9_objects_are_printed(work: Workspace) -> None:
     run(work, "two.rf").ok()
     assert work.reflow("cat", "27dd8ed4", "a948904f").ok().out == "two\nhello world\n"
     assert work.reflow("cat", "a948904f", "deadbeef").failed("stat deadbeef").out == ""
@@ -402,7 +402,7 @@ def test_objects_are_printed(work: Workspace) -> None:
 # Modes.
 
 
-def test_cache_modes(work: Workspace) -> None:
+def test_r7_cache_modes(work: Workspace) -> None:
     def executed(mode: str) -> object:
         return (
             work.reflow(f"-cache={mode}", "run", "-executor", "process", "-json", "two.rf")
@@ -421,21 +421,21 @@ def test_cache_modes(work: Workspace) -> None:
     ]
 
 
-def test_invalidated_nodes_are_computed_again(work: Workspace) -> None:
+def test_r8_invalidated_nodes_are_computed_again(work: Workspace) -> None:
     run(work, "two.rf").ok()
     done = run(work, "-invalidate=two\\.b", "two.rf").ok()
     assert " ->  two.b " in done.err
     assert " ->  two.a " not in done.err
 
 
-def test_bottom_up_shows_what_came_from_the_cache(work: Workspace) -> None:
+def test_r6_bottom_up_shows_what_came_from_the_cache(work: Workspace) -> None:
     run(work, "two.rf").ok()
     done = run(work, "-eval=bottomup", "two.rf").ok()
     assert "(<-) two.a " in done.err
     assert "(<-) two.b " in done.err
 
 
-def test_log_levels(work: Workspace) -> None:
+def test_g8_log_levels(work: Workspace) -> None:
     quiet = work.reflow("-log=error", "run", "-executor", "process", "two.rf").ok()
     assert quiet.err == ""
     silent = work.reflow("-log=off", "run", "-executor", "process", "fail.rf")
@@ -445,7 +445,7 @@ def test_log_levels(work: Workspace) -> None:
     assert "reflow: " not in dated.err
 
 
-def test_inputs_are_hashed_again_when_asked(work: Workspace) -> None:
+def test_r10_inputs_are_hashed_again_when_asked(work: Workspace) -> None:
     write(work, "data", "one\n")
     program = """
 val f = file("data")
@@ -509,7 +509,7 @@ def test_nobody_needs_to_read_to_the_end(work: Workspace) -> None:
     assert done.returncode == 141
 
 
-def test_on_a_terminal_progress_is_drawn_below_the_messages(work: Workspace) -> None:
+def test_g11_on_a_terminal_progress_is_drawn_below_the_messages(work: Workspace) -> None:
     write(work, "slow.rf", LONG.replace("echo $$ > PIDFILE", "").replace("600", "1.5; echo x > {{out}}"))
     leader, follower = pty.openpty()
     process = subprocess.Popen(
@@ -543,7 +543,7 @@ def test_on_a_terminal_progress_is_drawn_below_the_messages(work: Workspace) -> 
     assert "\x1b[1A\x1b[2K" in text
 
 
-def test_the_process_can_be_looked_at(work: Workspace) -> None:
+def test_g12_the_process_can_be_looked_at(work: Workspace) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -570,7 +570,7 @@ def fetch(address: str, path: str) -> str:
     return text
 
 
-def test_profiles_are_written_on_failure_too(work: Workspace) -> None:
+def test_g13_profiles_are_written_on_failure_too(work: Workspace) -> None:
     flags = ["-cpuprofile=cpu.prof", "-memprofile=mem.prof", "-memstatsduration=10ms", "-memstatsgc"]
     done = work.reflow(*flags, "check", "nofile.rf").failed("nofile.rf: no such file or directory")
     assert (work.dir / "cpu.prof").stat().st_size > 0
