@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import re
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -80,7 +81,8 @@ def _s3_action(method: str, target: str) -> tuple[str, str]:
 class AwsProxy:
     """Passes requests on to one server. ``asked`` has the actions that came, ``requests`` their headers.
 
-    ``headers`` replace those of answers.
+    ``headers`` replace those of answers. ``refuse`` may say, of an action, which status and error code S3
+    answers with instead (status 0: the connection is reset).
     """
 
     def __init__(self, upstream: str) -> None:
@@ -91,6 +93,7 @@ class AwsProxy:
         self.before: Callable[[int], None] = lambda number: None
         self.after: Callable[[int], None] = lambda number: None
         self.headers: dict[str, str] = {}
+        self.refuse: Callable[[tuple[str, str]], tuple[int, str] | None] = lambda action: None
         self._lock = threading.Lock()
 
     def note(self, action: tuple[str, str]) -> int:
@@ -111,8 +114,13 @@ def aws_proxy(upstream: str = MOTO) -> Iterator[tuple[AwsProxy, str]]:
         def _pass(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             proxy.requests.append(self.headers)
-            number = proxy.note(action_of(self.command, self.path, self.headers, body))
+            action = action_of(self.command, self.path, self.headers, body)
+            number = proxy.note(action)
             proxy.before(number)
+            refusal = proxy.refuse(action)
+            if refusal is not None:
+                self._refuse(*refusal)
+                return
             upstream = http.client.HTTPConnection(*proxy.upstream, timeout=60)
             try:
                 upstream.request(self.command, self.path, body, dict(self.headers.items()))
@@ -129,6 +137,19 @@ def aws_proxy(upstream: str = MOTO) -> Iterator[tuple[AwsProxy, str]]:
             self.send_header("Content-Length", length or str(len(answer)))
             self.end_headers()
             self.wfile.write(answer)
+
+        def _refuse(self, status: int, code: str) -> None:
+            if not status:
+                self.connection.shutdown(socket.SHUT_RDWR)
+                self.close_connection = True
+                return
+            answer = f"<Error><Code>{code}</Code><Message>refused by a test</Message></Error>".encode()
+            self.send_response_only(status)
+            self.send_header("Content-Type", "application/xml")
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(answer)
 
         do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _pass  # noqa: N815
 

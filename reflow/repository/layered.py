@@ -23,6 +23,7 @@ from reflow.repository import LocalFiles, Repository
 from reflow.repository.blobrepo import BlobRepository
 from reflow.repository.filerepo import FileRepository
 from reflow.repository.gather import gather_all
+from reflow.repository.inputs import VERIFY
 from reflow.repository.objectfile import hash_file
 
 MOVED_AT_ONCE = 64
@@ -39,6 +40,8 @@ class LayeredRepository:
         self.may_upload = True
         self._slots = asyncio.Semaphore(MOVED_AT_ONCE)
         self._fetching: dict[Digest, asyncio.Task[None]] = {}
+        self._damaged: set[Digest] = set()
+        """Objects of the shared repository that are not what they are called: who makes one replaces it."""
 
     @property
     def url(self) -> str:
@@ -72,7 +75,7 @@ class LayeredRepository:
         """Return what others cannot have, after uploading what only this machine had."""
         if self.is_private:
             return await self.local.missing(digests)
-        absent = await self.shared.missing(digests)
+        absent = await self.shared.missing(digests) | self._damaged.intersection(digests)
         if not absent:
             return absent
         sizes = digests if isinstance(digests, Mapping) else {}
@@ -89,6 +92,7 @@ class LayeredRepository:
                 cause = "the object of this machine is damaged; it was set aside"
                 raise ReflowError(Kind.INTEGRITY, "repository.upload", digest, cause=cause)
             await self.shared.upload(await self.local.stat(digest), self.local.path(digest))
+            self._damaged.discard(digest)
 
     async def share(self, paths: Mapping[Digest, str], sizes: Mapping[Digest, int]) -> None:
         """Upload files of a user, by their digests, as far as others do not have them.
@@ -152,10 +156,19 @@ class LayeredRepository:
             task.exception()  # seen: whoever waited may be gone
 
     async def _fetch(self, file: File) -> None:
+        """Fetch an object. INTEGRITY (operation `VERIFY`) names one that is damaged."""
+        assert file.id is not None
         async with self._slots:
             path = f"{self.root}/tmp/download-{Digest.random().short}-{os.getpid()}"
             await asyncio.to_thread(os.makedirs, f"{self.root}/tmp", exist_ok=True)
-            await self.shared.download(file, path)
+            try:
+                await self.shared.download(file, path)
+            except ReflowError as err:
+                if kind_of(err) is not Kind.INTEGRITY:
+                    raise
+                self._damaged.add(file.id)
+                cause = f"{err.cause}; it is computed again, and replaced"
+                raise ReflowError(Kind.INTEGRITY, VERIFY, file.id, cause=cause) from err
             await asyncio.to_thread(self.local.install, path)
 
     async def get(self, digest: Digest) -> AsyncIterator[bytes]:
@@ -172,6 +185,9 @@ class LayeredRepository:
         if self.is_private or not absent:
             return found
         fetched = await self.shared.read_many(absent)
+        for each, data in fetched.items():
+            if isinstance(data, ReflowError) and kind_of(data) is Kind.INTEGRITY:
+                self._damaged.add(each)
         await self.local.put_bytes_many([data for data in fetched.values() if isinstance(data, bytes)])
         return {**found, **fetched}
 
@@ -190,6 +206,7 @@ class LayeredRepository:
         digests = await self.local.put_bytes_many(contents)
         if not self.is_private:
             await self.shared.put_bytes_many(contents)
+            await gather_all([self._upload(digest) for digest in self._damaged.intersection(digests)])
         return digests
 
     async def close(self) -> None:

@@ -47,7 +47,7 @@ def one(script: str, outputs: str = "out file") -> str:
         ),
     ],
 )
-def test_programs_that_cannot_be(work: Workspace, program: str, code: int, texts: list[str]) -> None:
+def test_r14_programs_that_cannot_be(work: Workspace, program: str, code: int, texts: list[str]) -> None:
     work.write("p.rf", program)
     work.reflow("run", "p.rf").failed(*texts, code=code)
     assert not (work.state / "runs").exists()

@@ -111,7 +111,7 @@ def put_object(work: Workspace, content: bytes) -> bytes:
     ("mode", "is_read", "is_written"),
     [("off", False, False), ("read", True, False), ("write", False, True), ("readwrite", True, True)],
 )
-def test_each_mode_reads_and_writes_what_it_says(
+def test_r7_each_mode_reads_and_writes_what_it_says(
     work: Workspace, mode: str, is_read: bool, is_written: bool
 ) -> None:
     done = run(work, "one.rf", cache=mode).ok()
@@ -124,7 +124,7 @@ def test_each_mode_reads_and_writes_what_it_says(
     assert ran(work) == ([] if is_read else ["x"])
 
 
-def test_invalidated_execs_run_and_what_they_make_is_cached(work: Workspace) -> None:
+def test_r8_invalidated_execs_run_and_what_they_make_is_cached(work: Workspace) -> None:
     run(work, "chain.rf").ok()
     assert ran(work) == ["first", "second"]
     assert run(work, "-invalidate=second$", "chain.rf").ok().json["executed"] == 1
@@ -183,7 +183,7 @@ def test_a_nondeterministic_exec_is_cached_and_cuts_off_early_only_when_it_came_
 # Empty values.
 
 
-def test_an_empty_value_is_taken_and_computed_again_only_when_asked(work: Workspace) -> None:
+def test_r10_an_empty_value_is_taken_and_computed_again_only_when_asked(work: Workspace) -> None:
     run(work, "empty.rf").ok()
     assert run(work, "empty.rf").ok().json["cached"] == 1
     ran(work)
@@ -285,7 +285,7 @@ def test_entries_are_written_before_the_command_ends(work: Workspace) -> None:
     assert len(rows(work)) == 2
 
 
-def test_entries_that_cannot_be_written_in_time_are_reported(work: Workspace) -> None:
+def test_r10_entries_that_cannot_be_written_in_time_are_reported(work: Workspace) -> None:
     run(work, "one.rf", cache="write").ok()
     change(work, "DELETE FROM assoc")
     other = sqlite3.connect(work.state / "assoc.db", isolation_level=None)
@@ -332,7 +332,7 @@ def put_source(bucket: str, text: str) -> None:
 
 
 @pytest.mark.s3
-def test_exact_sees_that_a_source_has_changed_and_never_does_not(work: Workspace, bucket: str) -> None:
+def test_r9_exact_sees_that_a_source_has_changed_and_never_does_not(work: Workspace, bucket: str) -> None:
     program = COPY.replace("NOTES", str(notes(work))).replace("BUCKET", bucket)
     program = program.replace("TWIN", str(work.write("twin", "twin\n")))
     work.write("copy.rf", program)

@@ -1,7 +1,7 @@
 """The acceptance checklist of the command line (groups G, C, R, B, I, M, S), line by line.
 
-A line is checked by a test that is named after it (``test_g1_…``, in any file of this directory), by other
-tests that `ELSEWHERE` names, or by both. What needs AWS is in `LATER`, and nowhere else.
+A line is checked by the tests that are named after it (``test_g1_…``, in any file of this directory). What
+needs a cluster is in `LATER`, and nowhere else.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import pytest
 from reflow.cli.commands import COMMANDS
 from tests.command import Done, Workspace
 
-ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
 
 LINES = [
     *[f"G{number}" for number in range(1, 16)],
@@ -37,53 +37,11 @@ LATER = {
     "I6": "ps -p lists the machines of an EC2 cluster: issue 7 and later",
 }
 
-RUNS = "tests/integration/test_run_process.py"
-RECORDS = "tests/integration/test_run_process_records.py"
-ELSEWHERE = {
-    "G8": [f"{RECORDS}::test_log_levels"],
-    "G11": [f"{RECORDS}::test_on_a_terminal_progress_is_drawn_below_the_messages"],
-    "G12": [f"{RECORDS}::test_the_process_can_be_looked_at"],
-    "G13": [f"{RECORDS}::test_profiles_are_written_on_failure_too"],
-    "G14": [
-        f"{RUNS}::test_a_signal_ends_the_exec_and_is_recorded",
-        f"{RUNS}::test_a_second_signal_ends_everything_at_once",
-    ],
-    "G15": [f"{RUNS}::test_the_result_is_the_only_line_on_stdout"],
-    "C2": ["tests/unit/lang/test_doc.py::test_parameters_come_first_then_aliases_then_values"],
-    "C3": ["tests/unit/lang/test_bundle.py::test_a_bundle_runs_without_its_sources"],
-    "R1": [f"{RUNS}::test_an_immediate_main_leaves_nothing_behind"],
-    "R3": [f"{RECORDS}::test_the_files_of_a_run"],
-    "R6": [
-        f"{RUNS}::test_a_second_run_computes_nothing",
-        f"{RECORDS}::test_bottom_up_shows_what_came_from_the_cache",
-    ],
-    "R7": [f"{RECORDS}::test_cache_modes"],
-    "R8": [f"{RECORDS}::test_invalidated_nodes_are_computed_again"],
-    "R10": [f"{RECORDS}::test_inputs_are_hashed_again_when_asked"],
-    "R12": [
-        f"{RUNS}::test_a_failed_exec_is_explained_at_the_end",
-        f"{RUNS}::test_what_may_go_away_is_tried_three_times_a_minute_apart",
-        "tests/unit/eval/test_attempt.py::test_what_follows_a_failure",
-    ],
-    "R13": [
-        f"{RUNS}::test_a_delayed_panic_is_an_evaluation_error_with_a_caret",
-        f"{RUNS}::test_a_signal_ends_the_exec_and_is_recorded",
-    ],
-    "R14": ["tests/integration/test_bad_input.py::test_programs_that_cannot_be"],
-    "R16": [f"{RECORDS}::test_a_run_is_told_of_afterwards"],
-    "I2": [f"{RECORDS}::test_a_run_is_told_of_afterwards"],
-    "I4": [
-        f"{RECORDS}::test_the_log_of_a_run_is_printed_by_level",
-        f"{RUNS}::test_running_execs_can_be_watched",
-    ],
-    "I9": [f"{RECORDS}::test_objects_are_printed"],
-}
-
 
 @cache
-def functions(path: str) -> frozenset[str]:
+def functions(path: Path) -> frozenset[str]:
     """The test functions of a file."""
-    tree = ast.parse((ROOT / path).read_text())
+    tree = ast.parse(path.read_text())
     return frozenset(
         node.name
         for node in ast.walk(tree)
@@ -93,17 +51,12 @@ def functions(path: str) -> frozenset[str]:
 
 @pytest.mark.parametrize("line", LINES)
 def test_every_line_is_checked(line: str) -> None:
-    here = [path.relative_to(ROOT).as_posix() for path in Path(__file__).parent.glob("test_*.py")]
     lead = f"test_{line.lower()}_"
-    own = [name for path in here for name in functions(path) if name.startswith(lead)]
-    others = ELSEWHERE.get(line, [])
-    for other in others:
-        path, _, name = other.partition("::")
-        assert name in functions(path), f"{other} is gone"
-    assert bool(own or others) != (line in LATER), f"{line}: {own} {others}"
+    found = [name for path in HERE.glob("test_*.py") for name in functions(path) if name.startswith(lead)]
+    assert bool(found) != (line in LATER), f"{line}: {found}"
 
 
-# The lines that have no test elsewhere.
+# The lines that have no test in another file.
 
 IMMEDIATE = """
 // Whom to greet.
@@ -219,6 +172,14 @@ def test_g10_flags_win_over_the_file_and_this_over_defaults(work: Workspace) -> 
     assert "cache: read\n" in work.reflow("config").ok().out
     assert "cache: write\n" in work.reflow("-cache=write", "config").ok().out
     assert "cache: read\n" in work.reflow("-cache=", "config").ok().out
+
+
+def test_g11_off_a_terminal_nothing_is_drawn(work: Workspace) -> None:
+    work.write("slow.rf", ONE.replace("echo {{who}}", "sleep 1.5; echo {{who}}"))
+    done = run(work, "slow.rf").ok()
+    assert re.fullmatch(r"[0-9a-f]{8}\n", done.out)
+    assert "\x1b" not in done.err
+    assert "elapsed: " not in done.err, "it is shown once a minute at most"
 
 
 def test_g12_a_busy_port_is_told(work: Workspace) -> None:

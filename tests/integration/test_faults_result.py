@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,20 +119,47 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     client.delete_bucket(Bucket=name)
 
 
+def machine(root: Path, name: str, bucket: str) -> Workspace:
+    """One that shares the bucket, and the index, with the others."""
+    (root / name).mkdir()
+    work = Workspace(root / name)
+    work.env |= servers.environment()
+    write(work, "")
+    work.state.mkdir()
+    config = f"repository: s3,bucket={bucket}\nassoc: sqlite,file={root}/shared.db\n"
+    (work.state / "config.yaml").write_text(config)
+    return work
+
+
+def counts(work: Workspace) -> tuple[int, int]:
+    done = work.reflow("run", "-executor", "docker", "-json", "-out", "result", "p.rf").ok()
+    assert placed(work) == RIGHT
+    return done.json["executed"], done.json["cached"]
+
+
+@pytest.mark.s3
+@pytest.mark.docker
+@pytest.mark.parametrize("what", ["object", "value"])
+def test_corruption_in_the_shared_repository_is_computed_again_and_replaced(
+    tmp_path: Path, bucket: str, what: str
+) -> None:
+    assert counts(machine(tmp_path, "a", bucket)) == (2, 0)
+    client = boto3.client("s3")
+    keys = [each["Key"] for each in client.list_objects_v2(Bucket=bucket)["Contents"]]
+    name = Digest.of(b"one\n").hex()
+    with sqlite3.connect(tmp_path / "shared.db") as connection:
+        values = {bytes(row[0]).hex() for row in connection.execute("SELECT value_v2 FROM assoc")}
+    bad = [key for key in keys if (name in key if what == "object" else any(each in key for each in values))]
+    assert len(bad) == (1 if what == "object" else 2)
+    for key in bad:
+        size = client.head_object(Bucket=bucket, Key=key)["ContentLength"]
+        client.put_object(Bucket=bucket, Key=key, Body=b"!" * size)
+    assert counts(machine(tmp_path, "b", bucket)) == ((1, 1) if what == "object" else (2, 0))
+    assert counts(machine(tmp_path, "c", bucket)) == (0, 2)
+
+
 @pytest.mark.s3
 @pytest.mark.docker
 def test_a_result_that_another_machine_has_made_is_fetched_and_placed(tmp_path: Path, bucket: str) -> None:
-    counts = []
-    for machine in ("a", "b"):
-        (tmp_path / machine).mkdir()
-        work = Workspace(tmp_path / machine)
-        work.env |= servers.environment()
-        write(work, "")
-        work.state.mkdir()
-        config = f"repository: s3,bucket={bucket}\nassoc: sqlite,file={tmp_path}/shared.db\n"
-        (work.state / "config.yaml").write_text(config)
-        words = ("run", "-executor", "docker", "-json", "-out", "result", "p.rf")
-        done = work.reflow(*words).ok()
-        counts.append((done.json["executed"], done.json["cached"]))
-        assert placed(work) == RIGHT
-    assert counts == [(2, 0), (0, 2)]
+    assert counts(machine(tmp_path, "a", bucket)) == (2, 0)
+    assert counts(machine(tmp_path, "b", bucket)) == (0, 2)

@@ -116,7 +116,7 @@ def warned(done: Done) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_warning_names_execs_that_ask_for_much_more_memory_than_they_use(work: Workspace) -> None:
+def test_r4_a_warning_names_execs_that_ask_for_much_more_memory_than_they_use(work: Workspace) -> None:
     hold = "python3 -c 'import time; held = b\"x\" * (%d << 20); time.sleep(2.6)'; : > {{out}}"
     program = f"""
 val good = {an_exec("mem := 700*MiB", hold % 600)}
@@ -174,7 +174,7 @@ needs_groups = pytest.mark.skipif(os.geteuid() != 0, reason="only root may make 
 
 @pytest.mark.slow
 @needs_groups
-def test_memory_grows_by_half_up_to_what_our_control_group_has(work: Workspace, group: Path) -> None:
+def test_r12_memory_grows_by_half_up_to_what_our_control_group_has(work: Workspace, group: Path) -> None:
     done = run_in(work, group, 2000).failed("killed by OOM killer", "h.Main")
     assert done.json["error"]["kind"] == "OOM"
     most = 900 * 0.95

@@ -32,7 +32,7 @@ def work(tmp_path: Path) -> Workspace:
 # Results and where they go.
 
 
-def test_the_result_is_the_only_line_on_stdout(work: Workspace) -> None:
+def test_g15_the_result_is_the_only_line_on_stdout(work: Workspace) -> None:
     done = run(work, "two.rf").ok()
     assert done.out == TWO_RESULT + "\n"
     assert re.search(
@@ -42,7 +42,7 @@ def test_the_result_is_the_only_line_on_stdout(work: Workspace) -> None:
     assert "reflow: total n=2 time=" in done.err
 
 
-def test_a_second_run_computes_nothing(work: Workspace) -> None:
+def test_r6_a_second_run_computes_nothing(work: Workspace) -> None:
     assert run(work, "-json", "two.rf").ok().json["executed"] == 2
     again = run(work, "-json", "two.rf").ok()
     row = again.json
@@ -98,7 +98,7 @@ val Main = exec(image := "x", mem := MiB, cpu := 1) (out file) {" cat {{f}} > {{
     assert counts == [1, 0, 1]
 
 
-def test_an_immediate_main_leaves_nothing_behind(work: Workspace) -> None:
+def test_r1_an_immediate_main_leaves_nothing_behind(work: Workspace) -> None:
     write(work, "imm.rf", 'val Main = (1, "x")\n')
     assert run(work, "imm.rf").ok().out == '(1, "x")\n'
     assert not (work.state / "runs").exists()
@@ -108,7 +108,7 @@ def test_an_immediate_main_leaves_nothing_behind(work: Workspace) -> None:
 # Failures.
 
 
-def test_a_failed_exec_is_explained_at_the_end(work: Workspace) -> None:
+def test_r12_a_failed_exec_is_explained_at_the_end(work: Workspace) -> None:
     done = run(work, "fail.rf").failed("docker exec: exited with code 3")
     assert done.out == ""
     tail = done.err[done.err.rindex("reflow: exec sha256:") :]
@@ -150,7 +150,7 @@ def test_errors_before_the_run_are_in_the_object_too(
     assert done.json["run"] is None
 
 
-def test_a_delayed_panic_is_an_evaluation_error_with_a_caret(work: Workspace) -> None:
+def test_r13_a_delayed_panic_is_an_evaluation_error_with_a_caret(work: Workspace) -> None:
     program = """
 val a = exec(image := "x", mem := MiB, cpu := 1) (out file) {" echo x > {{out}} "}
 val Main = if len(a) == 2 { panic("boom") } else { "fine" }
@@ -178,7 +178,7 @@ val Main = [step(n) | n <- [1, 2, 3, 4, 5, 6]]
 
 
 @pytest.mark.slow
-def test_what_may_go_away_is_tried_three_times_a_minute_apart(work: Workspace) -> None:
+def test_r12_what_may_go_away_is_tried_three_times_a_minute_apart(work: Workspace) -> None:
     write(work, "t.rf", FAIL.replace("exit 3", "exit 75"))
     began_s = time.monotonic()
     done = work.reflow("run", "-executor", "process", "t.rf", timeout_s=240)
@@ -201,7 +201,7 @@ def is_alive(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_the_exec_and_is_recorded(work: Workspace, number: signal.Signals) -> None:
+def test_g14_a_signal_ends_the_exec_and_is_recorded(work: Workspace, number: signal.Signals) -> None:
     process, pid = start_long(work, "-json")
     process.send_signal(number)
     out, err = process.communicate(timeout=30)
@@ -216,7 +216,7 @@ def test_a_signal_ends_the_exec_and_is_recorded(work: Workspace, number: signal.
     assert "total n=" not in err
 
 
-def test_a_second_signal_ends_everything_at_once(work: Workspace) -> None:
+def test_g14_a_second_signal_ends_everything_at_once(work: Workspace) -> None:
     process, pid = start_long(work)
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGINT)
@@ -245,7 +245,7 @@ def test_a_signal_ends_hashing(work: Workspace) -> None:
     process.communicate()
 
 
-def test_running_execs_can_be_watched(work: Workspace) -> None:
+def test_i4_running_execs_can_be_watched(work: Workspace) -> None:
     process, _ = start_long(work)
     try:
         deadline = time.monotonic() + 10

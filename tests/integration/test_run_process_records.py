@@ -39,7 +39,7 @@ def work(tmp_path: Path) -> Workspace:
 # Files and records of a run.
 
 
-def test_the_files_of_a_run(work: Workspace) -> None:
+def test_r3_the_files_of_a_run(work: Workspace) -> None:
     run(work, "two.rf", "-who=ann").ok()
     base = newest_run(work).with_suffix("")
     saved = state(work)
@@ -63,7 +63,7 @@ def test_the_files_of_a_run(work: Workspace) -> None:
     assert base.with_suffix(".lock").read_bytes() == b""
 
 
-def test_a_run_is_told_of_afterwards(work: Workspace) -> None:
+def test_r16_a_run_is_told_of_afterwards(work: Workspace) -> None:
     run(work, "two.rf").ok()
     id = newest_run(work).stem
     told = work.reflow("info", id[:8]).ok().out
@@ -84,7 +84,7 @@ def test_a_run_is_told_of_afterwards(work: Workspace) -> None:
     assert "run ID: " in work.reflow("cat", runlog[1]).ok().out
 
 
-def test_the_log_of_a_run_is_printed_by_level(work: Workspace) -> None:
+def test_i4_the_log_of_a_run_is_printed_by_level(work: Workspace) -> None:
     run(work, "fail.rf")
     id = newest_run(work).stem
     info = work.reflow("logs", id[:8]).ok().out
@@ -96,7 +96,7 @@ def test_the_log_of_a_run_is_printed_by_level(work: Workspace) -> None:
     assert "run ID" not in errors
 
 
-def test_objects_are_printed(work: Workspace) -> None:
+def test_i9_objects_are_printed(work: Workspace) -> None:
     run(work, "two.rf").ok()
     assert work.reflow("cat", "27dd8ed4", "a948904f").ok().out == "two\nhello world\n"
     assert work.reflow("cat", "a948904f", "deadbeef").failed("stat deadbeef").out == ""
@@ -107,7 +107,7 @@ def test_objects_are_printed(work: Workspace) -> None:
 # Modes.
 
 
-def test_cache_modes(work: Workspace) -> None:
+def test_r7_cache_modes(work: Workspace) -> None:
     def executed(mode: str) -> object:
         return (
             work.reflow(f"-cache={mode}", "run", "-executor", "process", "-json", "two.rf")
@@ -126,21 +126,21 @@ def test_cache_modes(work: Workspace) -> None:
     ]
 
 
-def test_invalidated_nodes_are_computed_again(work: Workspace) -> None:
+def test_r8_invalidated_nodes_are_computed_again(work: Workspace) -> None:
     run(work, "two.rf").ok()
     done = run(work, "-invalidate=two\\.b", "two.rf").ok()
     assert " ->  two.b " in done.err
     assert " ->  two.a " not in done.err
 
 
-def test_bottom_up_shows_what_came_from_the_cache(work: Workspace) -> None:
+def test_r6_bottom_up_shows_what_came_from_the_cache(work: Workspace) -> None:
     run(work, "two.rf").ok()
     done = run(work, "-eval=bottomup", "two.rf").ok()
     assert "(<-) two.a " in done.err
     assert "(<-) two.b " in done.err
 
 
-def test_log_levels(work: Workspace) -> None:
+def test_g8_log_levels(work: Workspace) -> None:
     quiet = work.reflow("-log=error", "run", "-executor", "process", "two.rf").ok()
     assert quiet.err == ""
     silent = work.reflow("-log=off", "run", "-executor", "process", "fail.rf")
@@ -150,7 +150,7 @@ def test_log_levels(work: Workspace) -> None:
     assert "reflow: " not in dated.err
 
 
-def test_inputs_are_hashed_again_when_asked(work: Workspace) -> None:
+def test_r10_inputs_are_hashed_again_when_asked(work: Workspace) -> None:
     write(work, "data", "one\n")
     program = """
 val f = file("data")
@@ -214,7 +214,7 @@ def test_nobody_needs_to_read_to_the_end(work: Workspace) -> None:
     assert done.returncode == 141
 
 
-def test_on_a_terminal_progress_is_drawn_below_the_messages(work: Workspace) -> None:
+def test_g11_on_a_terminal_progress_is_drawn_below_the_messages(work: Workspace) -> None:
     write(work, "slow.rf", LONG.replace("echo $$ > PIDFILE", "").replace("600", "1.5; echo x > {{out}}"))
     leader, follower = pty.openpty()
     process = subprocess.Popen(
@@ -248,7 +248,7 @@ def test_on_a_terminal_progress_is_drawn_below_the_messages(work: Workspace) -> 
     assert "\x1b[1A\x1b[2K" in text
 
 
-def test_the_process_can_be_looked_at(work: Workspace) -> None:
+def test_g12_the_process_can_be_looked_at(work: Workspace) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -275,7 +275,7 @@ def fetch(address: str, path: str) -> str:
     return text
 
 
-def test_profiles_are_written_on_failure_too(work: Workspace) -> None:
+def test_g13_profiles_are_written_on_failure_too(work: Workspace) -> None:
     flags = ["-cpuprofile=cpu.prof", "-memprofile=mem.prof", "-memstatsduration=10ms", "-memstatsgc"]
     done = work.reflow(*flags, "check", "nofile.rf").failed("nofile.rf: no such file or directory")
     assert (work.dir / "cpu.prof").stat().st_size > 0
