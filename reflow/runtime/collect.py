@@ -44,6 +44,7 @@ CLOCKS_DIFFER_S = 3600
 _BATCH = 1000
 _READ_AT_ONCE = 64
 _REMOVED_AT_ONCE = 200
+_SAMPLE = 20
 
 Matcher = Callable[[frozenset[str]], bool]
 """Tells by the labels of an entry."""
@@ -143,6 +144,8 @@ class Collector:
         self._pace = Pace(request.rate if scope.is_shared else math.inf, sleep)
         self._progress = Progress(log)
         self._fresh_s = int(now_s) - CLOCKS_DIFFER_S
+        self._found = self._lost = 0
+        """Value objects that are there, and that are not, as far as was looked."""
 
     @property
     def limit_s(self) -> float:
@@ -193,6 +196,8 @@ class Collector:
         await self._note(fates[Fate.HELD], Standing.HELD)
         await self._note(dead, Standing.DEAD)
         await self._migrate(fates[Fate.STAYS])
+        if counts.scanned == len(entries):
+            await self._sample([*dead, *fates[Fate.GOES]])
         counts.matched += await self._remove(rows, dead)
         await self._remove(rows, fates[Fate.GOES])
 
@@ -239,8 +244,21 @@ class Collector:
                 known |= await self._read(unread)
             self._state.references.add(unread, mark)
             await self._state.note(known, mark)
+            self._found += len(known)
             count += sum([len(files) for files in known.values()])
         return count
+
+    async def _sample(self, entries: Sequence[AssocEntry]) -> None:
+        """See of some entries that go whether the repository is theirs."""
+        values = [value for entry in entries for value in entry.values.values()]
+        for value in values[:_SAMPLE]:
+            try:
+                await self._scope.repository.stat(value)
+                self._found += 1
+            except ReflowError as err:
+                if kind_of(err) is not ErrorKind.NOT_EXIST:
+                    raise
+                self._lost += 1
 
     async def _read(self, values: Mapping[Digest, Kind]) -> dict[Digest, list[Digest]]:
         """The files that value objects name; those that are not there, or damaged, are told."""
@@ -255,6 +273,7 @@ class Collector:
                     found[value] = [file.id for file in fileset.all_files() if file.id is not None]
             elif kind_of(data) is ErrorKind.NOT_EXIST:
                 self.entries.missing += 1
+                self._lost += 1
             elif kind_of(data) is ErrorKind.INTEGRITY:
                 self._log.error(f"{values[value]} {value}: {data}")
             else:
@@ -303,7 +322,12 @@ class Collector:
     # Objects.
 
     async def collect_objects(self) -> None:
-        """Remove objects that nothing live refers to, after `scan`."""
+        """Remove objects that nothing live refers to, after `scan`.
+
+        Raises PRECONDITION when it seems that the index is not that of these objects.
+        """
+        if self._scope.is_shared and not self._request.dry_run:
+            self._check_belonging()
         limits = ObjectLimits(
             self._request.threshold_s, min(self._scope.in_use_since_s, self._now_s - GRACE_S)
         )
@@ -320,6 +344,21 @@ class Collector:
         if self.objects.removed and self._scope.assoc is not None and not self._request.dry_run:
             await self._settle()
             await self._undo(self._collectable)
+
+    def _check_belonging(self) -> None:
+        """With a wrong table all would be garbage."""
+        counts = self.entries
+        if not counts.scanned:
+            doubt = "the index has no entries"
+        elif self._lost > self._found:
+            doubt = f"of {self._lost + self._found} value objects {self._lost} are not in the repository"
+        else:
+            return
+        cause = (
+            f"{doubt}: no object is removed; see that assoc and repository belong together"
+            " (a dry run tells what it would be)"
+        )
+        raise ReflowError(ErrorKind.PRECONDITION, "collect", cause=cause)
 
     async def _undo(self, rows: Collectable) -> None:
         """Take out what was written meanwhile, on the strength of an object that has gone."""

@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from reflow.assoc import Assoc, Kind
+from reflow.assoc import Assoc, Collectable, Kind
 from reflow.assoc.dynamodb import DynamoAssoc
 from reflow.assoc.memory import MemoryAssoc
 from reflow.assoc.sqlite import SqliteAssoc
@@ -114,3 +115,22 @@ async def test_all_rows_are_scanned(assoc: Assoc) -> None:
     await assoc.put_many({(NEW, key): V for key in keys})
     found = [entry.key async for entry in assoc.scan()]
     assert (set(found), len(found)) == (keys, count)
+
+
+async def test_rows_are_chosen_by_their_time_of_use(assoc: Assoc) -> None:
+    assert isinstance(assoc, Collectable)
+    before_s = int(time.time())
+    await assoc.put_many({(NEW, A): V, (OLD, B): W})
+    for since_s, keys in ((0, {A, B}), (before_s, {A, B}), (before_s + 1000, set())):
+        assert {entry.key async for entry in assoc.rows(since_s)} == keys
+
+
+async def test_entries_that_were_not_used_since_they_were_scanned_go(assoc: Assoc) -> None:
+    assert isinstance(assoc, Collectable)
+    await assoc.put_many({(NEW, A): V, (NEW, B): W})
+    rows = [entry async for entry in assoc.rows()]
+    used = [replace(entry, last_access_s=entry.last_access_s - 5) for entry in rows if entry.key == A]
+    assert await assoc.delete_unused(used) == 0
+    assert await assoc.delete_unused(rows) == 2
+    assert await assoc.delete_unused(rows) == 0
+    assert await assoc.count() == 0

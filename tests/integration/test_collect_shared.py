@@ -268,6 +268,7 @@ async def test_versions_are_told(place: Place) -> None:
     assert tell_noncurrent(cloud, place.bucket) == []
     place.s3.put_bucket_versioning(Bucket=place.bucket, VersioningConfiguration={"Status": "Enabled"})
     await place.repository.put_bytes_many([b"garbage %d" % number for number in range(20)])
+    await place.add("young", 1, 5)
     done = await place.collect(30)
     assert done.objects.removed == 20
     head, advice = tell_noncurrent(cloud, place.bucket)

@@ -92,10 +92,30 @@ async def test_rows_without_values_or_times_go(tmp_path: Path) -> None:
 
 async def test_broken_rows_stay(tmp_path: Path) -> None:
     world = world_at(tmp_path)
+    world.add_result(KEYS[1], [NEW], 5)
     world.add_entry(KEYS[0], b"", 40)
     world.dynamo.items[str(KEYS[0])]["ValueV2"] = {"S": "sha256:12"}
     await collect(world)
-    assert list(world.dynamo.items) == [str(KEYS[0])]
+    assert set(world.dynamo.items) == {str(KEYS[0]), str(KEYS[1])}
+
+
+async def test_an_index_that_does_not_belong_to_the_objects_removes_none(tmp_path: Path) -> None:
+    world = world_at(tmp_path)
+    world.add(OLD, 40)
+    objects = dict(world.bucket.objects)
+    with pytest.raises(ReflowError, match="the index has no entries: no object is removed"):
+        await collect(world)
+    for number in range(3):
+        world.add_entry(KEYS[number], b"elsewhere %d" % number, 5)
+    with pytest.raises(ReflowError, match="of 3 value objects 3 are not in the repository"):
+        await collect(world)
+    world.dynamo.items.clear()
+    world.add_entry(KEYS[3], b"elsewhere", 50)
+    with pytest.raises(ReflowError, match="of 1 value objects 1 are not in the repository"):
+        await collect(world)
+    assert world.bucket.objects == objects
+    await collect(world, dry_run=True)
+    assert world.collector.objects.removed == 1
 
 
 async def test_a_repository_that_fails_keeps_all_objects(tmp_path: Path) -> None:
@@ -176,6 +196,7 @@ async def test_stores_are_collected_by_one_at_a_time(tmp_path: Path) -> None:
 async def test_an_object_stored_again_while_it_is_removed_stays(tmp_path: Path) -> None:
     world = world_at(tmp_path)
     old = world.add(OLD, 40)
+    world.add_result(KEYS[0], [NEW], 5)
     scan = world.bucket.scan
 
     async def late_scan(prefix: str, *, has_metadata: bool = False) -> Any:
@@ -192,6 +213,7 @@ async def test_an_object_stored_again_while_it_is_removed_stays(tmp_path: Path) 
 
 async def test_uploads_that_nobody_finished_go(tmp_path: Path) -> None:
     world = world_at(tmp_path)
+    world.add_result(KEYS[0], [NEW], 5)
     for name, days in (("a", 40), ("b", 0.5)):
         world.add(OLD, days)
         world.bucket.store_at(f"uploads/{name}", OLD, world.time(days))
