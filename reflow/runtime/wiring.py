@@ -54,6 +54,7 @@ _TASKDBS: dict[str, _Opener] = {
             aws_session(),
             required(config, "taskdb", "table"),
             bucket_repository(required(config, "taskdb", "bucket")),
+            bucket_repository(required(config, "taskdb", "bucket"), "logs/"),
             config.labels,
         ),
     ),
@@ -120,10 +121,10 @@ async def open_bucket(scheme: str, name: str) -> Bucket:
     return await _s3_store().bucket(name)
 
 
-def bucket_repository(name: str) -> BlobRepository:
-    """The repository in an S3 bucket, which is opened on use."""
+def bucket_repository(name: str, prefix: str = "") -> BlobRepository:
+    """The repository in an S3 bucket, below a prefix; it is opened on use."""
     repository: BlobRepository = _load("reflow.repository.blobrepo:BlobRepository")(
-        f"s3://{name}/", partial(_s3_store().bucket, name)
+        f"s3://{name}/", partial(_s3_store().bucket, name), prefix
     )
     return repository
 
