@@ -155,6 +155,7 @@ def test_an_interrupted_run_does_not_wait_for_a_frozen_dockerd_for_ever(
 ) -> None:
     run = begin(work, dockerd)
     gate.wait_for(1)
+    time.sleep(1)  # a call that is under way may take as long as any: two minutes
     dockerd.send(signal.SIGSTOP)
     run.send_signal(signal.SIGINT)
     try:
