@@ -21,7 +21,7 @@ from reflow.eval.predict import with_prediction
 from reflow.flow.digest import digest
 from reflow.flow.node import Exec, Extern, Intern
 from reflow.pool import Exec as RunningExec
-from reflow.pool import Notable
+from reflow.pool import was_noted
 from reflow.sched import Scheduler, Task, TaskOutcome
 
 External = Exec | Intern | Extern
@@ -156,7 +156,7 @@ class NodeRun:
 
     def _start(self, config: ExecConfig, number: int, id: Digest, running: RunningExec) -> None:
         stats = self._world.stats
-        if isinstance(running, Notable) and running.was_noted:
+        if was_noted(running):
             self.was_noted = not self.has_run
             stats.cached += self.was_noted
             return

@@ -135,7 +135,7 @@ def _status(process: int) -> dict[str, str]:
 
 def _rights(status: dict[str, str]) -> Rights:
     inheritable, permitted, effective, bounding, ambient = [
-        int(status[f"Cap{name}"], 16) for name in ("Inh", "Prm", "Eff", "Bnd", "Amb")
+        int(status[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
     ]
     no_new = int(status.get("NoNewPrivs", "1")) != 0
     return Rights(inheritable, permitted, effective, bounding, ambient, no_new)

@@ -29,13 +29,13 @@ __all__ = [
     "Cluster",
     "Exec",
     "Executor",
-    "Gauged",
     "InputLocator",
-    "Notable",
     "Offer",
     "Pool",
     "Progress",
     "RunInfo",
+    "gauges_of",
+    "was_noted",
 ]
 
 Progress = Callable[[str, int, int], None]
@@ -108,24 +108,16 @@ class Exec(Protocol):
         ...
 
 
-@runtime_checkable
-class Gauged(Protocol):
-    """An exec that knows at once what it uses, without asking anybody."""
-
-    @property
-    def gauges(self) -> Mapping[str, float]:
-        """What it uses now, by name (``mem`` in bytes); changes while it runs."""
-        ...
+def gauges_of(running: Exec) -> Mapping[str, float]:
+    """What an exec uses now, by name (``mem`` in bytes), as far as it knows at once; changes as it runs."""
+    # Not by a Protocol that is checked at run time: that takes as long as all else that is done here.
+    gauges: Mapping[str, float] = getattr(running, "gauges", {})
+    return gauges
 
 
-@runtime_checkable
-class Notable(Protocol):
-    """An exec that knows whether another run had done its work, and noted the result."""
-
-    @property
-    def was_noted(self) -> bool:
-        """Whether its value is such a result: then its command did not run for it."""
-        ...
+def was_noted(running: Exec) -> bool:
+    """Whether an exec's value is one that another run had noted: then its command did not run for it."""
+    return bool(getattr(running, "was_noted", False))
 
 
 class Executor(Protocol):

@@ -122,7 +122,7 @@ class Record:
             inspect=None if inspect is None else exec_inspect_to_json(inspect, with_extras=True),
         )
         self._put_task(task)
-        if isinstance(self.taskdb, ObjectKeeper) and (task.stdout or task.stderr):
+        if (task.stdout or task.stderr) and isinstance(self.taskdb, ObjectKeeper):
             self._keep(self._keep_logs(self.taskdb, task))
         return task
 

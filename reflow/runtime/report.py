@@ -18,7 +18,7 @@ from reflow.eval import Report, tasklines
 from reflow.flow.digest import digest
 from reflow.flow.node import Exec, Extern, Intern
 from reflow.pool import Exec as RunningExec
-from reflow.pool import Gauged
+from reflow.pool import gauges_of
 from reflow.runtime.estimate import Estimate
 from reflow.runtime.log import INFO, LEVELS, Log
 from reflow.runtime.record import Record
@@ -99,7 +99,7 @@ class RunReport:
         if row is not None:
             self._group.update(row, f"{flow.op} {tasklines.describe(flow, config)}")
             row.began = time.monotonic()
-            row.gauges = running.gauges if isinstance(running, Gauged) else {}
+            row.gauges = gauges_of(running)
         self._estimate.begins(task_id, flow.ident)
         if self._traces_flow:
             self._trace(flow, "Execing")
