@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from reflow.core.digest import Digest
 from reflow.core.execconfig import ExecConfig, ExecInspect, ExecResult, Profile
