@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -26,6 +27,7 @@ class OwnDaemon:
             tempfile.mkdtemp(prefix="dockerd-", dir="/tmp")
         )  # the path of a socket must be short
         self._live_restore = live_restore
+        self._bridge = f"rf{secrets.token_hex(4)}"
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -40,10 +42,18 @@ class OwnDaemon:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
+        # With a bridge of its own: one without any deletes docker0, which is another one's.
+        self._make_bridge()
         words = [
             shutil.which("dockerd") or "/usr/sbin/dockerd",
             *("-H", self.host, "--data-root", f"{self.root}/data", "--exec-root", f"{self.root}/exec"),
-            *("--pidfile", f"{self.root}/pid", "--bridge=none", "--iptables=false", "--ip-masq=false"),
+            *(
+                "--pidfile",
+                f"{self.root}/pid",
+                f"--bridge={self._bridge}",
+                "--iptables=false",
+                "--ip-masq=false",
+            ),
             *(("--live-restore",) if self._live_restore else ()),
         ]
         with open(self.root / "log", "ab") as log:
@@ -56,6 +66,16 @@ class OwnDaemon:
             assert self._process.poll() is None, log_end
             assert time.monotonic() < deadline, log_end
             time.sleep(0.1)
+
+    def _make_bridge(self) -> None:
+        if Path("/sys/class/net", self._bridge).exists():
+            return
+        address = f"10.{secrets.randbelow(50) + 200}.{secrets.randbelow(255)}.1/24"
+        for words in (
+            ("link", "add", self._bridge, "type", "bridge"),
+            ("addr", "add", address, "dev", self._bridge),
+        ):
+            subprocess.run(["ip", *words], check=True, capture_output=True)
 
     def docker(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run the command line client against it."""
@@ -115,3 +135,4 @@ class OwnDaemon:
             if line.split()[1].startswith(str(self.root)):
                 subprocess.run(["umount", "--lazy", line.split()[1]], check=False)
         shutil.rmtree(self.root, ignore_errors=True)
+        subprocess.run(["ip", "link", "del", self._bridge], check=False, capture_output=True)

@@ -136,7 +136,7 @@ class ProcessExecutor(LocalExecutor):
             # Nobody has seen it end.
             await self._files(proctree.kill_marked, [directory.path])
             if isinstance(err, OSError):
-                raise os_error("exec", running.id, err) from err
+                raise os_error("exec", running.log_files["stderr"], err) from err
             raise
         finally:
             self._meter.forget(running.pid)

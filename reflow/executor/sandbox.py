@@ -244,7 +244,7 @@ class SandboxExecutor(LocalExecutor):
                 await to_the_end(_ended(child))
             raise
         except OSError as err:
-            raise os_error("exec", running.id, err) from err
+            raise os_error("exec", running.log_files["stderr"], err) from err
         finally:
             self._children.pop(running.id, None)
             self._meter.forget(running.pid)

@@ -184,7 +184,7 @@ class Launcher(Generic[JobT]):
         if pid or not status:
             child.note, _, code = note.partition(b" ")
             if code:
-                _fail(child, OSError(int(code), f"its output: {os.strerror(int(code)).lower()}"))
+                _fail(child, OSError(int(code), os.strerror(int(code))))
             else:
                 child.ended.set_result(status)
         else:
