@@ -140,7 +140,7 @@ async def _read_output(app: App, taskdb: TaskDB, digest: Digest) -> bytes:
 
     if not isinstance(taskdb, ObjectKeeper):
         return await _read_object(app, digest)
-    data = (await taskdb.read_outputs([digest]))[digest]
+    data = (await taskdb.read_objects([digest]))[digest]
     if not isinstance(data, bytes):
         raise data
     return data

@@ -193,7 +193,7 @@ class Record:
 async def _kept(keeper: ObjectKeeper, place: str) -> str:
     """The object with the output that is in a file, or else the same place. Raises ReflowError."""
     data = await asyncio.to_thread(_end_of, place)
-    return str((await keeper.put_outputs([data]))[0]) if data else place
+    return str((await keeper.put_objects([data]))[0]) if data else place
 
 
 def _end_of(path: str) -> bytes:

@@ -54,7 +54,6 @@ _TASKDBS: dict[str, _Opener] = {
             aws_session(),
             required(config, "taskdb", "table"),
             bucket_repository(required(config, "taskdb", "bucket")),
-            bucket_repository(required(config, "taskdb", "bucket"), "logs/"),
             config.labels,
         ),
     ),
@@ -121,10 +120,10 @@ async def open_bucket(scheme: str, name: str) -> Bucket:
     return await _s3_store().bucket(name)
 
 
-def bucket_repository(name: str, prefix: str = "") -> BlobRepository:
-    """The repository in an S3 bucket, below a prefix; it is opened on use."""
+def bucket_repository(name: str) -> BlobRepository:
+    """The repository in an S3 bucket, which is opened on use."""
     repository: BlobRepository = _load("reflow.repository.blobrepo:BlobRepository")(
-        f"s3://{name}/", partial(_s3_store().bucket, name), prefix
+        f"s3://{name}/", partial(_s3_store().bucket, name)
     )
     return repository
 
@@ -170,8 +169,9 @@ def recorded_objects(config: Config) -> AsyncIterator[Digest] | None:
     """The objects that rows of a shared record of runs refer to; None when the record is not shared."""
     if config.provider("taskdb") != "dynamodbtask":
         return None
+    inspections = bucket_repository(required(config, "taskdb", "bucket"))
     found: AsyncIterator[Digest] = _load("reflow.taskdb.dynamorefs:object_references")(
-        aws_session(), required(config, "taskdb", "table")
+        aws_session(), required(config, "taskdb", "table"), inspections.read_many
     )
     return found
 

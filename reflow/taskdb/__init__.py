@@ -182,15 +182,11 @@ class ObjectKeeper(Protocol):
     """A task database that has a place for what is large and belongs to its rows."""
 
     async def put_objects(self, objects: Iterable[bytes]) -> list[Digest]:
-        """Store objects that rows name in attributes of theirs; their digests in order."""
+        """Store objects; their digests in order."""
         ...
 
-    async def put_outputs(self, outputs: Iterable[bytes]) -> list[Digest]:
-        """Store what execs wrote, where no collection of garbage looks; their digests in order."""
-        ...
-
-    async def read_outputs(self, digests: Collection[Digest]) -> Mapping[Digest, bytes | ReflowError]:
-        """Read what execs wrote; what cannot be read has its error instead."""
+    async def read_objects(self, digests: Collection[Digest]) -> Mapping[Digest, bytes | ReflowError]:
+        """Read objects; one that cannot be read has its error instead."""
         ...
 
 

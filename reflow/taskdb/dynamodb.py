@@ -53,18 +53,13 @@ class Objects(Protocol):
 
 
 class DynamoTaskDB:
-    """The record in ``table``. ``labels`` (``key=value``) are put on the rows that are written here.
-
-    ``repository`` has what rows name by attributes. What execs wrote is in ``outputs``: rows have no
-    attribute for it, so whoever collects garbage among the objects would not see that it is in use.
-    """
+    """The record in ``table``. ``labels`` (``key=value``) are put on the rows that are written here."""
 
     def __init__(
         self,
         session: AwsSession,
         table: str,
         repository: Objects,
-        outputs: Objects,
         labels: Collection[str] = (),
         *,
         transport: str = "",
@@ -72,7 +67,6 @@ class DynamoTaskDB:
         self._database = DynamoDB(session, transport=transport)
         self._table = table
         self._repository = repository
-        self._outputs = outputs
         self._labels = sorted(set(labels))
         self._pending = _Batch({}, {}, {})
         self._running: dict[Digest, set[Digest]] = {}
@@ -127,16 +121,12 @@ class DynamoTaskDB:
             self._schedule(_RETRY_S)  # `flush` says what is wrong
 
     async def put_objects(self, objects: Iterable[bytes]) -> list[Digest]:
-        """Store what rows name by attributes: bundles of programs."""
+        """Store what belongs to rows: bundles of programs, logs of execs."""
         return await self._repository.put_bytes_many(objects)
 
-    async def put_outputs(self, outputs: Iterable[bytes]) -> list[Digest]:
-        """Store what execs wrote."""
-        return await self._outputs.put_bytes_many(outputs)
-
-    async def read_outputs(self, digests: Collection[Digest]) -> Mapping[Digest, bytes | ReflowError]:
-        """Read what execs wrote."""
-        return await self._outputs.read_many(digests)
+    async def read_objects(self, digests: Collection[Digest]) -> Mapping[Digest, bytes | ReflowError]:
+        """Read what belongs to rows."""
+        return await self._repository.read_many(digests)
 
     async def flush(self) -> None:
         """Write everything now. Raises what keeps it from being written; the rows stay pending."""

@@ -260,6 +260,15 @@ def _log(item: Item, inspect: Mapping[str, Any] | None, name: str) -> str:
     digest = _digest(item, name)
     if digest is not None:
         return str(digest)
+    return _named_output(inspect, name)
+
+
+def output_places(inspect: Any) -> list[str]:
+    """The objects with what an exec wrote that its inspection names."""
+    return [place for name in _EXTRA_INSPECT if (place := _named_output(inspect, name))]
+
+
+def _named_output(inspect: Any, name: str) -> str:
     place: Any = inspect
     for member in ("Docker", _LOGS, name):
         place = place.get(member) if isinstance(place, Mapping) else None

@@ -90,7 +90,7 @@ async def taskdb(
             servers.use(monkeypatch, dynamodb=servers.DYNAMODB if server == "dynalite" else servers.MOTO)
             session, name = stack.enter_context(dynamotable.table(TASKDB))
             objects = blob_repository(DictBucket())
-            taskdb = DynamoTaskDB(session, name, objects, objects, ["user=jo"], transport=transport)
+            taskdb = DynamoTaskDB(session, name, objects, ["user=jo"], transport=transport)
         yield taskdb
         await taskdb.close()
 

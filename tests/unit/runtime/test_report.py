@@ -242,10 +242,7 @@ class Keeper(MemoryTaskDB):
         self.objects += stored
         return [Digest.of(data) for data in stored]
 
-    async def put_outputs(self, outputs: Iterable[bytes]) -> list[Digest]:
-        return await self.put_objects(outputs)
-
-    async def read_outputs(self, digests: Collection[Digest]) -> dict[Digest, bytes | ReflowError]:
+    async def read_objects(self, digests: Collection[Digest]) -> dict[Digest, bytes | ReflowError]:
         return {Digest.of(data): data for data in self.objects if Digest.of(data) in digests}
 
 
