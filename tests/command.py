@@ -68,8 +68,9 @@ class Workspace:
         """The command line of ``reflow WORDS``."""
         return [sys.executable, "-m", "reflow", *words]
 
-    def reflow(self, *words: str, timeout_s: float = 120, **env: str) -> Done:
-        """Run ``reflow WORDS`` to its end."""
+    def reflow(self, *words: str, timeout_s: float = 120, typed: str | None = None, **env: str) -> Done:
+        """Run ``reflow WORDS`` to its end, with what is ``typed`` on stdin."""
+        given: dict[str, Any] = {"stdin": subprocess.DEVNULL} if typed is None else {"input": typed}
         done = subprocess.run(
             self.argv(*words),
             cwd=self.dir,
@@ -77,9 +78,9 @@ class Workspace:
             capture_output=True,
             text=True,
             errors="replace",
-            stdin=subprocess.DEVNULL,
             timeout=timeout_s,
             check=False,
+            **given,
         )
         return Done(done.returncode, done.stdout, done.stderr)
 

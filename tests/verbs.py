@@ -91,21 +91,6 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, err
 
 
-def reflow_with_input(work: Verbs, text: str, *words: str) -> Done:
-    """Do ``reflow WORDS`` with a text on stdin."""
-    done = subprocess.run(
-        work.argv(*words),
-        input=text,
-        cwd=work.dir,
-        env=work.env,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    return Done(done.returncode, done.stdout, done.stderr)
-
-
 def wait_for(path: Path) -> None:
     """Return when a file is there."""
     deadline = time.monotonic() + 30

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -33,7 +32,7 @@ from reflow.taskdb import Run, Task
 from reflow.taskdb.dynamodb import DynamoTaskDB
 from tests import dynamotable, servers
 from tests.awsaccount import client, random_name
-from tests.command import Done, Workspace
+from tests.command import Workspace
 
 DAY_S = 86400.0
 V2 = Kind.FILESET_V2
@@ -321,26 +320,11 @@ async def test_the_command_is_dry_and_refuses_what_it_cannot_tell(work: Workspac
     work.reflow("collect", "-threshold=1d").failed("the index (assoc: sqlite) is of this machine")
 
 
-def with_input(work: Workspace, text: str, *words: str) -> Done:
-    """Run a command that reads."""
-    done = subprocess.run(
-        work.argv(*words),
-        input=text,
-        cwd=work.dir,
-        env=work.env,
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-    return Done(done.returncode, done.stdout, done.stderr)
-
-
 async def test_many_keys_are_forgotten_at_once(work: Workspace, place: Place) -> None:
     await place.add("old", 60, 35)
     keys = [str(Digest.of_text(f"old {number}")) for number in range(50)]
     lines = [*keys[:40], keys[40].removeprefix("sha256:"), keys[41][: 7 + 16], *keys[42:], "zz", "ab" * 32]
-    done = with_input(work, "\n".join(lines), "-log", "debug", "rmcache").ok()
+    done = work.reflow("-log", "debug", "rmcache", typed="\n".join(lines)).ok()
     assert "removed 50 keys" in done.err
     assert "failed to parse zz" in done.err
     assert f"failed to delete {'ab' * 32}" in done.err
@@ -367,7 +351,7 @@ async def test_keys_that_are_lacking_are_repaired_and_results_synced(work: Works
     assert len(keys) >= 4
     assoc = place.assoc()
     count = await assoc.count()
-    with_input(work, f"{keys[0]}\n{keys[-1]}\n", "rmcache").ok()
+    work.reflow("rmcache", typed=f"{keys[0]}\n{keys[-1]}\n").ok()
     assert await assoc.count() == count - 2
     repaired = work.reflow("repair", "-executor", "docker", "two.rf").ok()
     assert re.search(r"wrote [1-9]\d* new assoc entries", repaired.err)

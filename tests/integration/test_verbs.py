@@ -107,26 +107,12 @@ def test_i8_what_cannot_be_killed_is_told(work: Verbs) -> None:
     assert len(done.err.splitlines()) == 4
 
 
-def shell(work: Verbs, name: str, script: str) -> Done:
-    done = subprocess.run(
-        work.argv("shell", name),
-        input=script,
-        cwd=work.dir,
-        env=work.env,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    return Done(done.returncode, done.stdout, done.stderr)
-
-
 def test_i11_shell_is_where_an_exec_runs(work: Verbs) -> None:
     process, name = work.start_long()
     try:
-        done = shell(work, name, "cat $HOME/greeting\necho to-stderr >&2\nexit 7\n")
+        done = work.reflow("shell", name, typed="cat $HOME/greeting\necho to-stderr >&2\nexit 7\n")
         assert (done.code, done.out, done.err) == (7, "hi\n", "to-stderr\n")
-        assert shell(work, name.partition("/")[2][:8], "cat $tmp/greeting").out == "hi\n"
+        assert work.reflow("shell", name.partition("/")[2][:8], typed="cat $tmp/greeting").out == "hi\n"
     finally:
         process.send_signal(signal.SIGTERM)
         ended(process)
@@ -136,7 +122,7 @@ def test_i11_shell_shows_what_a_failed_exec_left(work: Verbs) -> None:
     err = work.run("fail.rf").failed().err
     id = re.search(r"error exec sha256:(\w{64})", err)
     assert id is not None
-    done = shell(work, id[1][:12], "cat tmp/behind command\n")
+    done = work.reflow("shell", id[1][:12], typed="cat tmp/behind command\n")
     assert done.code == 0
     assert "left\n" in done.out
     assert "it has ended" in done.err
@@ -154,7 +140,7 @@ def test_list_kill_and_shell_with_containers(work: Verbs) -> None:
     work.executor = "docker"
     process, name = work.start_long()
     try:
-        done = shell(work, name, "cat /tmp/greeting; ls -d /return\nexit 7\n")
+        done = work.reflow("shell", name, typed="cat /tmp/greeting; ls -d /return\nexit 7\n")
         assert (done.code, done.out) == (7, "hi\n/return\n")
     finally:
         work.reflow("kill", name).ok()

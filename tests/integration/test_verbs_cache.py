@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.command import Done
-from tests.verbs import ONE_SHA, TWO, Verbs, ended, reflow_with_input, wait_for, workspace
+from tests.verbs import ONE_SHA, TWO, Verbs, ended, wait_for, workspace
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def test_m1_rmcache(work: Verbs) -> None:
     assert set(keys) == {"two.a", "two.b"}
     assert "-> " not in work.run("two.rf").ok().err
     lines = "".join([f"{key}\n" for each in keys.values() for key in each])
-    done = reflow_with_input(work, f"{lines}zz\n\n{'12' * 32}\nabcd\n", "rmcache").ok()
+    done = work.reflow("rmcache", typed=f"{lines}zz\n\n{'12' * 32}\nabcd\n").ok()
     assert done.out == ""
     assert "failed to parse zz: " in done.err
     assert f"failed to delete {'12' * 32}: " in done.err
@@ -35,7 +35,7 @@ def test_m1_rmcache(work: Verbs) -> None:
 
 
 def test_m1_rmcache_without_a_cache(work: Verbs) -> None:
-    done = reflow_with_input(work, "zz\nabcd\n", "rmcache").ok()
+    done = work.reflow("rmcache", typed="zz\nabcd\n").ok()
     assert "failed to parse zz" in done.err
     assert "failed to delete abcd" in done.err
     assert not (work.state / "assoc.db").exists()
