@@ -22,7 +22,7 @@ from reflow.core.resources import Resources
 from reflow.eval import Report
 from reflow.flow.node import ArgRef, Coerce, Exec, Extern, Flow, Intern, K, Val
 from reflow.pool import Exec as RunningExec
-from reflow.pool import Executor, Progress
+from reflow.pool import Executor, Progress, Room
 from reflow.repository import Repository
 from reflow.repository.memory import MemoryRepository
 from reflow.sched import Scheduler, Task, TaskOutcome
@@ -133,6 +133,10 @@ class MemoryExec:
     def uri(self) -> str:
         return f"memory/{self._id.hex()}"
 
+    @property
+    def has_succeeded(self) -> bool:
+        return self._result is not None and self._result.error is None
+
     async def wait(self) -> None:
         await asyncio.shield(self.task)
 
@@ -186,9 +190,13 @@ class MemoryExecutor:
     async def start(self) -> None:
         """Nothing is left behind."""
 
-    async def put(self, id: Digest, config: ExecConfig, progress: Progress | None = None) -> RunningExec:
+    async def put(
+        self, id: Digest, config: ExecConfig, progress: Progress | None = None, room: Room | None = None
+    ) -> RunningExec:
         if id in self._execs:
             return self._execs[id]
+        if room is not None:
+            await room.enter()
         self.put_configs.append(config)
         self._execs[id] = MemoryExec(id, config, self._program)
         if self._is_limited:
@@ -196,7 +204,14 @@ class MemoryExecutor:
             for each in self.running:
                 used += each._config.resources
             assert self._resources.fits(used), f"over-committed: {used} of {self._resources}"
+        if room is not None:
+            self._execs[id].task.add_done_callback(lambda task: self._leave(id, room))
         return self._execs[id]
+
+    def _leave(self, id: Digest, room: Room) -> None:
+        found = self._execs.get(id)
+        if found is not None and found.has_succeeded:
+            room.leave()
 
     async def get(self, id: Digest) -> RunningExec:
         if id not in self._execs:

@@ -23,7 +23,7 @@ from reflow.executor.localexec import LocalExec
 from reflow.executor.outcome import Ending
 from reflow.executor.survival import Survival
 from reflow.executor.view import View
-from reflow.pool import InputLocator, Progress
+from reflow.pool import FreeRoom, InputLocator, Progress, Room
 from reflow.repository import LocalFiles
 
 _MAX_FINISHED = 1024
@@ -80,17 +80,20 @@ class LocalExecutor(Survival):
         self._is_open = True
         await self._remove_leftovers(self.recovery.is_worth_keeping)
 
-    async def put(self, id: Digest, config: ExecConfig, progress: Progress | None = None) -> LocalExec:
+    async def put(
+        self, id: Digest, config: ExecConfig, progress: Progress | None = None, room: Room | None = None
+    ) -> LocalExec:
         """Start an exec, or return the one with this id that runs or has succeeded.
 
-        Waits while the same command with the same inputs runs elsewhere in this localdir.
+        Waits for ``room`` when all is ready, and while the same command with the same inputs runs elsewhere
+        in this localdir.
         """
         existing = self._execs.get(id)
         if existing is None or existing.has_failed:
             existing = LocalExec(id, f"{self.id}/{id.hex()}", config, self)
             self._execs[id] = existing
             self._finished.pop(id, None)
-            existing.attach(self._own(self._run(existing, progress)))
+            existing.attach(self._own(self._run(existing, progress, room or FreeRoom())))
         await existing.launch()
         return existing
 
@@ -183,12 +186,12 @@ class LocalExecutor(Survival):
 
     # The life of an exec.
 
-    async def _run(self, running: LocalExec, progress: Progress | None) -> None:
+    async def _run(self, running: LocalExec, progress: Progress | None, room: Room) -> None:
         try:
             if running.config.type == "exec":
-                result = await self._perform(running, progress)
+                result = await self._perform(running, progress, room)
             else:
-                result = await self._transfer(running, progress)
+                result = await self._transfer(running, progress, room)
             running.finish(result)
         except asyncio.CancelledError:
             running.fail(ReflowError(Kind.CANCELED, "exec", running.id))
@@ -202,8 +205,8 @@ class LocalExecutor(Survival):
         finally:
             self._note_finished(running)
 
-    async def _perform(self, running: LocalExec, progress: Progress | None) -> ExecResult:
-        directory = await self._acquire(running, progress)
+    async def _perform(self, running: LocalExec, progress: Progress | None, room: Room) -> ExecResult:
+        directory = await self._acquire(running, progress, room)
         result: ExecResult | None = None
         command = ""
         try:
@@ -211,13 +214,16 @@ class LocalExecutor(Survival):
             if known is not None:
                 running.was_noted = True
                 return ExecResult(fileset=known)
-            staged, ending = await self._resumed(running, directory) or await self._performed(
-                running, directory, progress
+            staged, ending = await self._resumed(running, directory, room) or await self._performed(
+                running, directory, progress, room
             )
             command = staged.command
             if ending.code and directory.is_killed:
                 ending = ending._replace(is_wanted=True)
             running.ended_s = running.ended_s or time.time()
+            if not ending.code:  # a failure may mean that nothing else is to start
+                room.leave()
+                await asyncio.sleep(0)  # who is let in starts now, before we look at the outputs
             view = partial(self._view, directory.path, staged)
             result = await self._conclusion.result(running, directory.path, staged, ending, view)
             if result.error is None:
@@ -229,7 +235,7 @@ class LocalExecutor(Survival):
             await self._leave(running, directory, command, result)
 
     async def _performed(
-        self, running: LocalExec, directory: ExecDir, progress: Progress | None
+        self, running: LocalExec, directory: ExecDir, progress: Progress | None, room: Room
     ) -> tuple[staging.Staged, Ending]:
         """Run a command from its beginning to its end."""
         if directory.is_used:
@@ -249,10 +255,12 @@ class LocalExecutor(Survival):
             staged.lowers,
         )
         manifest.write(directory.path, found, running.config)
+        await room.enter()
         return staged, await self._execute(running, directory, staged)
 
-    async def _transfer(self, running: LocalExec, progress: Progress | None) -> ExecResult:
-        directory = await self._acquire(running, progress)
+    async def _transfer(self, running: LocalExec, progress: Progress | None, room: Room) -> ExecResult:
+        await room.enter()
+        directory = await self._acquire(running, progress, room)
         await self._files(directory.clear)
         running.launched()
         work = transfer.Transfer(running.config, self._repository, self._locator, directory.path)

@@ -29,10 +29,12 @@ __all__ = [
     "Cluster",
     "Exec",
     "Executor",
+    "FreeRoom",
     "InputLocator",
     "Offer",
     "Pool",
     "Progress",
+    "Room",
     "RunInfo",
     "gauges_of",
     "was_noted",
@@ -40,6 +42,31 @@ __all__ = [
 
 Progress = Callable[[str, int, int], None]
 """Told (what is being done, bytes done, bytes in all or 0) while something is pulled or copied."""
+
+
+class Room(Protocol):
+    """What an exec's command takes of its machine. The executor enters it just before the command starts."""
+
+    async def enter(self) -> None:
+        """Return when the command may start; at once when its room is held already.
+
+        Raises CANCELED when nothing may start any more.
+        """
+        ...
+
+    def leave(self) -> None:
+        """The command has ended, or there is something else to wait for."""
+        ...
+
+
+class FreeRoom:
+    """Room for whoever has made sure of it already."""
+
+    async def enter(self) -> None:
+        """It is there."""
+
+    def leave(self) -> None:
+        """Nobody waits for it."""
 
 
 class InputLocator(Protocol):
@@ -137,11 +164,14 @@ class Executor(Protocol):
         """Get ready; remove what dead runs left behind. Raises with a reason a user can act on."""
         ...
 
-    async def put(self, id: Digest, config: ExecConfig, progress: Progress | None = None) -> Exec:
+    async def put(
+        self, id: Digest, config: ExecConfig, progress: Progress | None = None, room: Room | None = None
+    ) -> Exec:
         """Start an exec, or return the one with this id that runs or has succeeded.
 
-        The caller has made sure of the resources. Raises NOT_EXIST for an unknown image, UNAVAILABLE
-        when the machinery does not answer, and so on: nothing here retries without a bound.
+        Its command runs in ``room``; without one the caller has made sure of the resources. Raises NOT_EXIST
+        for an unknown image, UNAVAILABLE when the machinery does not answer, and so on: nothing here retries
+        without a bound.
         """
         ...
 

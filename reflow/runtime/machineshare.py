@@ -12,8 +12,8 @@ from reflow.core.resources import Resources
 from reflow.executor import execdir, manifest
 from reflow.executor.docker_left import RunningContainers
 from reflow.runtime.home import home
+from reflow.sched.admission import amounts_of
 from reflow.sched.ledger import Ledger
-from reflow.sched.local import amounts_of
 from reflow.sched.sharing import total_of
 
 _OLD_S = 30 * 24 * 3600.0

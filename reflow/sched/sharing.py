@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 Units = Mapping[str, int]
-"""Amounts in whole units, as `reflow.sched.local.amounts_of` makes them."""
+"""Amounts in whole units, as `reflow.sched.admission.amounts_of` makes them."""
 
 FAIR_S = 1.0
 """How long a run lets those go before it that hold more than it does."""

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from reflow.core.resources import Resources
-from reflow.sched.local import Admission, Waiting, amounts_of
+from reflow.sched.admission import Admission, Waiting, amounts_of
 
 GIB = 1 << 30
 TOTAL = Resources(mem=8.0 * GIB, cpu=4.0)

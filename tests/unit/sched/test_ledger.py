@@ -9,8 +9,8 @@ import pytest
 
 from reflow.core.resources import Resources
 from reflow.sched import ledger as ledger_module
+from reflow.sched.admission import Admission, Waiting
 from reflow.sched.ledger import Ledger
-from reflow.sched.local import Admission, Waiting
 from reflow.sched.sharing import ALONE, Others, Units, Want, share_of
 
 MACHINE = Resources(mem=8.0, cpu=2.0)

@@ -192,7 +192,7 @@ async def test_cancelling_what_waits_leaves_no_trace(machine: Machine) -> None:
     gate.set()
     await asyncio.gather(first, third)
     assert machine.shell.ran == ["a", "c"]
-    assert machine.executor.removed == []
+    assert machine.executor.running == []
 
 
 async def test_one_that_is_cancelled_as_it_is_admitted_gives_its_share_back(machine: Machine) -> None:
@@ -241,4 +241,4 @@ async def test_a_crowd_is_served_without_over_committing() -> None:
     served = [each for each in done if isinstance(each, TaskOutcome)]
     assert all(each.error is None for each in served)
     assert len(served) >= 260
-    assert scheduler._admission.free == dict(Counter({"mem": 8 * GIB, "cpu": 2000, "disk": 10**12}))
+    assert scheduler._rooms.admission.free == dict(Counter({"mem": 8 * GIB, "cpu": 2000, "disk": 10**12}))

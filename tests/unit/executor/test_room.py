@@ -1,0 +1,147 @@
+"""Execs and the room that their commands take: when they ask for it, and when they give it back."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from reflow.core.digest import Digest
+from reflow.executor.localexec import LocalExec
+from tests.execs import OUT, Ground, command
+
+
+class Door:
+    """Room that is there when it is opened, and what was done with it."""
+
+    def __init__(self, *, is_open: bool = True) -> None:
+        self.opened = asyncio.Event()
+        self.asked = asyncio.Event()
+        self.left = asyncio.Event()
+        self.done: list[str] = []
+        if is_open:
+            self.opened.set()
+
+    async def enter(self) -> None:
+        self.done.append("ask")
+        self.asked.set()
+        await self.opened.wait()
+        self.done.append("enter")
+
+    def leave(self) -> None:
+        self.done.append("leave")
+        self.left.set()
+
+
+@pytest.fixture
+async def ground(tmp_path: Path) -> AsyncIterator[Ground]:
+    ground = Ground(tmp_path, "process")
+    await ground.executor.start()
+    yield ground
+    await ground.executor.close(kill=True)
+
+
+async def value(running: LocalExec) -> str:
+    await running.wait()
+    result = await running.result()
+    assert result.error is None
+    return str(result.fileset)
+
+
+async def test_all_is_ready_before_a_command_asks_for_room(ground: Ground, tmp_path: Path) -> None:
+    door = Door(is_open=False)
+    data = await ground.object(b"data")
+    config = command(f"cp %s %s; touch {tmp_path}/ran", data, OUT)
+    putting = asyncio.ensure_future(ground.executor.put(Digest.random(), config, None, door))
+    await door.asked.wait()
+    (name,) = ground.left()
+    assert (ground.localdir / "execs" / name / "arg/0/0").read_bytes() == b"data"
+    assert not (tmp_path / "ran").exists()
+    assert not putting.done()
+    door.opened.set()
+    running = await putting
+    await running.wait()
+    assert (tmp_path / "ran").exists()
+    assert door.done == ["ask", "enter", "leave"]
+
+
+async def test_room_is_free_again_while_outputs_are_taken(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    door = Door()
+    seen: list[list[str]] = []
+    take = ground.executor._conclusion.result
+
+    async def taken(*args: object) -> object:
+        seen.append(list(door.done))
+        return await take(*args)  # type: ignore[arg-type]  # passed on as they came
+
+    monkeypatch.setattr(ground.executor._conclusion, "result", taken)
+    running = await ground.executor.put(Digest.random(), command("echo x > %s", OUT), None, door)
+    await running.wait()
+    assert seen == [["ask", "enter", "leave"]]
+
+
+async def test_a_command_that_fails_keeps_its_room_until_that_is_known(ground: Ground) -> None:
+    door = Door()
+    running = await ground.executor.put(Digest.random(), command("false"), None, door)
+    await running.wait()
+    assert (await running.result()).error is not None
+    assert door.done == ["ask", "enter"]
+
+
+async def test_who_waits_for_another_run_has_no_room_meanwhile(ground: Ground, tmp_path: Path) -> None:
+    """The other run may be waiting for that room."""
+    config = command(f"echo x >> {tmp_path}/ran; echo x > %s", OUT)
+    first, second = Door(is_open=False), Door()
+    one = asyncio.ensure_future(ground.executor.put(Digest.random(), config, None, first))
+    await first.asked.wait()
+    other = ground.new_executor()
+    await other.start()
+    two = asyncio.ensure_future(other.put(Digest.random(), config, None, second))
+    await second.left.wait()
+    assert not two.done()
+    first.opened.set()
+    assert await value(await one) == await value(await two)
+    # What the first one has noted needs no room.
+    assert second.done.count("enter") == 0
+    assert (tmp_path / "ran").read_text() == "x\n"
+    await other.close()
+
+
+async def test_what_a_dead_run_left_running_takes_room(tmp_path: Path) -> None:
+    crashed(tmp_path, f"sleep 0.5; echo x >> {tmp_path}/ran; echo x > %s")
+    ground = Ground(tmp_path, "process")
+    await ground.executor.start()
+    door = Door()
+    config = command(f"sleep 0.5; echo x >> {tmp_path}/ran; echo x > %s", OUT)
+    running = await ground.executor.put(Digest.random(), config, None, door)
+    assert running.is_adopted
+    assert "enter" in door.done
+    await running.wait()
+    assert (tmp_path / "ran").read_text() == "x\n"
+    assert door.done[-1] == "leave"
+    await ground.executor.close()
+
+
+def crashed(base: Path, cmd: str) -> None:
+    """Let a run of this command be killed while the command goes on."""
+    code = f"""
+import asyncio, os
+from pathlib import Path
+from reflow.core.digest import Digest
+from tests.execs import OUT, Ground, command
+async def main():
+    ground = Ground(Path({str(base)!r}), "process")
+    await ground.executor.start()
+    running = await ground.executor.put(Digest.random(), command({cmd!r}, OUT))
+    while not running.pid:
+        await asyncio.sleep(0.01)
+    os._exit(9)
+asyncio.run(main())
+"""
+    subprocess.run([sys.executable, "-c", code], check=False, cwd=Path(__file__).parents[3])
