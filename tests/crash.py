@@ -15,7 +15,7 @@ from pathlib import Path
 from reflow.core.digest import Digest
 from reflow.core.execconfig import ExecConfig
 from reflow.flow.data import LocalFile
-from tests.execs import Ground
+from tests.execs import Door, Ground
 
 ROOT = Path(__file__).parents[1]
 
@@ -27,8 +27,8 @@ _PATIENCE_S = 60.0
 def crashed(ground: Ground, config: ExecConfig, *, until: str = "printed") -> tuple[Digest, bytes]:
     """Start an exec in a process that is killed then; the exec's id, and the first line that it printed.
 
-    It is killed when the exec has ``printed`` a line, has ``started``, has been ``concluded``, or when its
-    first output (of more than one) is an object (``installing``).
+    It is killed when the exec has ``printed`` a line, has ``started``, has been ``concluded``, when its
+    first output (of more than one) is an object (``installing``), or while it waits for room (``held``).
     """
     id = Digest.random()
     words = [
@@ -68,6 +68,12 @@ async def _run(ground: Ground, id: Digest, config: ExecConfig, until: str) -> No
     await ground.executor.start()
     if until == "installing":
         _stop_after_install(ground)
+    if until == "held":
+        door = Door(is_open=False)
+        putting = asyncio.ensure_future(ground.executor.put(id, config, None, door))
+        await door.asked.wait()
+        _say_ready(b"\n")
+        await putting
     running = await ground.executor.put(id, config)
     line = b"\n"
     if until == "concluded":

@@ -93,6 +93,31 @@ class Ground:
         return sorted(each.name for each in (self.localdir / "execs").iterdir())
 
 
+class Door:
+    """Room that is there when it is opened, and what was done with it."""
+
+    def __init__(self, *, is_open: bool = True) -> None:
+        self.opened = asyncio.Event()
+        self.asked = asyncio.Event()
+        self.left = asyncio.Event()
+        self.done: list[str] = []
+        self.is_held = False
+        if is_open:
+            self.opened.set()
+
+    async def enter(self) -> None:
+        self.done.append("ask")
+        self.asked.set()
+        await self.opened.wait()
+        self.done.append("enter")
+        self.is_held = True
+
+    def leave(self) -> None:
+        self.done.append("leave")
+        self.is_held = False
+        self.left.set()
+
+
 def command(cmd: str, *args: Any, dirs: tuple[bool, ...] = (False,), **more: Any) -> ExecConfig:
     """An exec; arguments are files, filesets or outputs."""
     values: dict[str, Any] = {"image": "ubuntu", "output_names": tuple(f"out{k}" for k in range(len(dirs)))}

@@ -222,8 +222,11 @@ class DockerExecutor(LocalExecutor):
         spec = self._spec(running, directory, staged, name)
         try:
             container = await to_the_end(self._made(running, spec))
+            await running.room.enter()
             await to_the_end(self._api.start(container))
         except ReflowError as err:
+            if err.kind is Kind.CANCELED:
+                raise
             if spec.overlay is None or "overlay" not in str(err):
                 raise docker_spec.start_error(running, spec, err) from err
             self._has_overlay = False

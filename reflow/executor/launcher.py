@@ -40,7 +40,10 @@ REQUEST = struct.Struct("=ii")
 ANSWER = struct.Struct("=iii")
 
 START = 0
-"""What to do with an exec; anything else is a signal."""
+"""What to do with an exec: start it. Positive numbers are signals."""
+
+GO = -1
+"""What to do with an exec that was started and held: let its command run."""
 
 ALL = 0
 """The number that stands for all execs."""
@@ -76,9 +79,13 @@ class Running:
         self.pid = pid
         self.lock_fd = lock_fd
         self.streams = streams
-        self.told_s = time.monotonic() + _ANNOUNCE_S
         self.status = -1
         self.deadline_s = 0.0
+        self.tell_later()
+
+    def tell_later(self) -> None:
+        """Have its pid told when it has run for a moment from now."""
+        self.told_s = time.monotonic() + _ANNOUNCE_S
 
 
 class Server:
@@ -164,6 +171,8 @@ class Server:
         number, action = REQUEST.unpack_from(message)
         if action == START:
             self._start_or_say(number, message[REQUEST.size :], list(fds))
+        elif action == GO:
+            self._go(number)
         elif number == ALL:
             for each in self._running.values():
                 self._signal(each.number, action)
@@ -271,6 +280,9 @@ class Server:
         os.close(running.lock_fd)
         answer = ANSWER.pack(running.number, running.pid, running.status)
         self._answer(answer + b"%b %b" % (word, code) if word or code else answer)
+
+    def _go(self, number: int) -> None:
+        """Let a command run. None is held here."""
 
     def _signal(self, number: int, signal_number: int) -> None:
         for running in self._running.values():

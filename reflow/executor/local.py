@@ -90,10 +90,10 @@ class LocalExecutor(Survival):
         """
         existing = self._execs.get(id)
         if existing is None or existing.has_failed:
-            existing = LocalExec(id, f"{self.id}/{id.hex()}", config, self)
+            existing = LocalExec(id, f"{self.id}/{id.hex()}", config, self, room or FreeRoom())
             self._execs[id] = existing
             self._finished.pop(id, None)
-            existing.attach(self._own(self._run(existing, progress, room or FreeRoom())))
+            existing.attach(self._own(self._run(existing, progress)))
         await existing.launch()
         return existing
 
@@ -170,7 +170,10 @@ class LocalExecutor(Survival):
 
     @abc.abstractmethod
     async def _execute(self, running: LocalExec, directory: ExecDir, staged: staging.Staged) -> Ending:
-        """Run the command to its end. When cancelled, end it, and return when nothing of it is left."""
+        """Enter the exec's room, and run the command to its end.
+
+        When cancelled, end it, and return when nothing of it is left.
+        """
 
     @abc.abstractmethod
     def _view(self, directory: str, staged: staging.Staged) -> tuple[View, str]:
@@ -186,12 +189,12 @@ class LocalExecutor(Survival):
 
     # The life of an exec.
 
-    async def _run(self, running: LocalExec, progress: Progress | None, room: Room) -> None:
+    async def _run(self, running: LocalExec, progress: Progress | None) -> None:
         try:
             if running.config.type == "exec":
-                result = await self._perform(running, progress, room)
+                result = await self._perform(running, progress)
             else:
-                result = await self._transfer(running, progress, room)
+                result = await self._transfer(running, progress)
             running.finish(result)
         except asyncio.CancelledError:
             running.fail(ReflowError(Kind.CANCELED, "exec", running.id))
@@ -205,8 +208,8 @@ class LocalExecutor(Survival):
         finally:
             self._note_finished(running)
 
-    async def _perform(self, running: LocalExec, progress: Progress | None, room: Room) -> ExecResult:
-        directory = await self._acquire(running, progress, room)
+    async def _perform(self, running: LocalExec, progress: Progress | None) -> ExecResult:
+        directory = await self._acquire(running, progress)
         result: ExecResult | None = None
         command = ""
         try:
@@ -214,15 +217,15 @@ class LocalExecutor(Survival):
             if known is not None:
                 running.was_noted = True
                 return ExecResult(fileset=known)
-            staged, ending = await self._resumed(running, directory, room) or await self._performed(
-                running, directory, progress, room
+            staged, ending = await self._resumed(running, directory) or await self._performed(
+                running, directory, progress
             )
             command = staged.command
             if ending.code and directory.is_killed:
                 ending = ending._replace(is_wanted=True)
             running.ended_s = running.ended_s or time.time()
             if not ending.code:  # a failure may mean that nothing else is to start
-                room.leave()
+                running.room.leave()
                 await asyncio.sleep(0)  # who is let in starts now, before we look at the outputs
             view = partial(self._view, directory.path, staged)
             result = await self._conclusion.result(running, directory.path, staged, ending, view)
@@ -235,7 +238,7 @@ class LocalExecutor(Survival):
             await self._leave(running, directory, command, result)
 
     async def _performed(
-        self, running: LocalExec, directory: ExecDir, progress: Progress | None, room: Room
+        self, running: LocalExec, directory: ExecDir, progress: Progress | None
     ) -> tuple[staging.Staged, Ending]:
         """Run a command from its beginning to its end."""
         if directory.is_used:
@@ -255,12 +258,11 @@ class LocalExecutor(Survival):
             staged.lowers,
         )
         manifest.write(directory.path, found, running.config)
-        await room.enter()
         return staged, await self._execute(running, directory, staged)
 
-    async def _transfer(self, running: LocalExec, progress: Progress | None, room: Room) -> ExecResult:
-        await room.enter()
-        directory = await self._acquire(running, progress, room)
+    async def _transfer(self, running: LocalExec, progress: Progress | None) -> ExecResult:
+        await running.room.enter()
+        directory = await self._acquire(running, progress)
         await self._files(directory.clear)
         running.launched()
         work = transfer.Transfer(running.config, self._repository, self._locator, directory.path)

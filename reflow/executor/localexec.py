@@ -19,7 +19,7 @@ from reflow.executor.logfile import LogFiles
 from reflow.executor.profile import Stats
 
 if TYPE_CHECKING:
-    from reflow.pool import Exec
+    from reflow.pool import Exec, Room
 
 _CHUNK_BYTES = 1 << 16
 _FOLLOW_S = 0.2
@@ -54,10 +54,11 @@ class LocalExec:
     epoch.
     """
 
-    def __init__(self, id: Digest, uri: str, config: ExecConfig, owner: _Owner) -> None:
+    def __init__(self, id: Digest, uri: str, config: ExecConfig, owner: _Owner, room: Room) -> None:
         self.id = id
         self.uri = uri
         self.config = config
+        self.room = room
         self.state = "initializing"
         self.trees: list[Tree] = []
         self.kept = ""

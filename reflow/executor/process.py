@@ -122,6 +122,7 @@ class ProcessExecutor(LocalExecutor):
         return View(roots, {}, frozenset(staged.foreign.values())), f"{directory}/return"
 
     async def _execute(self, running: LocalExec, directory: ExecDir, staged: staging.Staged) -> Ending:
+        await running.room.enter()
         child = self._launch(running, directory, staged.command)
         running.launched()
         child.started.add_done_callback(partial(_note_pid, running))

@@ -32,8 +32,10 @@ from reflow.executor.layout import os_error
 from reflow.executor.local import LocalExecutor
 from reflow.executor.localexec import LocalExec
 from reflow.executor.outcome import Ending
+from reflow.executor.sandbox_cells import HOME
 from reflow.executor.sandbox_image import BASH, SandboxImage
-from reflow.executor.sandbox_launcher import STATUS_FD, Job, Overlay, Way
+from reflow.executor.sandbox_launcher import HOLD_FD, STATUS_FD, Job
+from reflow.executor.sandbox_mounts import Overlay, Way
 from reflow.executor.sandbox_roots import Root, Roots
 from reflow.executor.sandbox_spawn import Exit, Launcher, OverlayError
 from reflow.executor.sandbox_trial import Trial, try_bubblewrap
@@ -86,6 +88,11 @@ class _Setup(NamedTuple):
     launcher: Launcher
     root: Root | None
     job: Job
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the command waits for the word to go."""
+        return self.job[5]
 
 
 class SandboxExecutor(LocalExecutor):
@@ -235,10 +242,13 @@ class SandboxExecutor(LocalExecutor):
         try:
             child = setup.launcher.launch(setup.job, [directory.lock_fd])
             self._children[running.id] = setup.launcher, child
+            if setup.is_held:
+                await running.room.enter()
+                setup.launcher.go(child)
             running.launched()
             child.started.add_done_callback(partial(_note_pid, running))
             return await setup.launcher.exit(child)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, ReflowError):
             if child is not None:
                 setup.launcher.signal(child, signal.SIGKILL)
                 await to_the_end(_ended(child))
@@ -257,7 +267,7 @@ class SandboxExecutor(LocalExecutor):
             return
 
         async def dispose() -> None:
-            await setup.launcher.unmount([root.point])
+            await setup.launcher.drop(root.point)
             self._discard(root.directory)
 
         self._own(dispose())
@@ -280,12 +290,14 @@ class SandboxExecutor(LocalExecutor):
             unmounts.append(overlays[0][0])
             staged.upper = f"{directory}/upper"
         root: Root | None = None
+        new_root: Overlay | None = None
+        has_devices = self._has_root_overlay and launcher.has_devices
         if self._has_root_overlay:
             root = self._roots.take(image)
             if root is None:
                 root = self._roots.make(image)
-                overlays.append(root.overlay)
-            root_words = writable_root(root.point)
+                new_root = root.overlay
+            root_words = writable_root(root.point, has_devices=has_devices)
         else:
             root_words = read_only_root(program, image.root, await self._files(image.full_etc))
         bounds = [
@@ -296,12 +308,23 @@ class SandboxExecutor(LocalExecutor):
         bounds += [Bound(path, f"/arg/{place}", is_read_only=True) for place, path in staged.foreign.items()]
         command = [BASH, "-e", "-l", "-o", "pipefail", *arg_words(directory, staged.command)]
         user = self._user(launcher)
+        is_held = not running.room.is_held
         words = sandbox_words(
-            program, root_words, user, bounds, image.working_dir, command, status_fd=STATUS_FD
+            program,
+            root_words,
+            user,
+            bounds,
+            image.working_dir,
+            command,
+            status_fd=STATUS_FD,
+            hold_fd=HOLD_FD if is_held else -1,
+            has_devices=has_devices,
         )
         argv = os.fsencode("\0".join(words)).split(b"\0")  # quicker than one by one
         logs = self.logs.fresh(running.id)
-        return _Setup(launcher, root, (overlays, argv, _environment(running, image), unmounts, logs))
+        cell = HOME if root is None else os.fsencode(root.point)
+        job = (cell, new_root, overlays, argv, _environment(running, image), is_held, unmounts, logs)
+        return _Setup(launcher, root, job)
 
     def _user(self, launcher: Launcher) -> User:
         """Who commands run as: root of the launcher's user namespace becomes an ordinary user in another."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from reflow.executor.layout import Layout, os_error
 from reflow.executor.sandbox_image import SandboxImage
-from reflow.executor.sandbox_launcher import Overlay
+from reflow.executor.sandbox_mounts import Overlay
 
 _MODE = 0o755
 _MAX_SPARE = 64

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from reflow.core.errors import Kind, ReflowError
-from reflow.executor.sandbox_launcher import RAN, Job, Way
+from reflow.executor.sandbox_launcher import RAN, Job
+from reflow.executor.sandbox_mounts import Way
 from reflow.executor.spawn import Child
 from reflow.executor.spawn import Launcher as AnyLauncher
 
@@ -28,7 +29,10 @@ class Exit(NamedTuple):
 
 
 class Launcher(AnyLauncher[Job]):
-    """One launcher process. ``way`` is how it mounts overlays (empty: not at all), ``reasons`` why not."""
+    """One launcher process. ``way`` is how it mounts overlays (empty: not at all), ``reasons`` why not.
+
+    ``has_devices``: root file systems that it mounts have a ``/dev``.
+    """
 
     module = "reflow.executor.sandbox_launcher"
 
@@ -36,6 +40,7 @@ class Launcher(AnyLauncher[Job]):
         super().__init__([trial, program, marshal.dumps(list(ways)).hex()], keep_fds)
         self.way = ""
         self.reasons: list[str] = []
+        self.has_devices = False
 
     async def start(self) -> None:
         """Start it, and find out how it mounts. Raises UNAVAILABLE."""
@@ -50,7 +55,7 @@ class Launcher(AnyLauncher[Job]):
             ours.close()
             self._end_process()
             raise
-        self.way, self.reasons = marshal.loads(message)
+        self.way, self.reasons, self.has_devices = marshal.loads(message)
         self._listen(ours)
 
     def _start(self) -> None:
@@ -61,10 +66,10 @@ class Launcher(AnyLauncher[Job]):
         status = os.waitstatus_to_exitcode(await child.status())
         return Exit(128 - status if status < 0 else status, child.note == RAN)
 
-    async def unmount(self, points: Sequence[str]) -> None:
-        """Unmount overlays; fine when the launcher is gone, and they with it."""
+    async def drop(self, cell: str) -> None:
+        """Unmount a root file system; fine when the launcher is gone, and that with it."""
         try:
-            await self.launch(([], [], {}, [os.fsencode(point) for point in points], []), []).status()
+            await self.launch((os.fsencode(cell), None, [], [], {}, False, [], []), []).status()
         except ReflowError:
             return
 

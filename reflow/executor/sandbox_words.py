@@ -18,7 +18,6 @@ _CAPABILITIES = (
     *("NET_BIND_SERVICE", "NET_RAW", "SYS_CHROOT", "MKNOD", "AUDIT_WRITE"),
 )
 _ISOLATION = (*("--die-with-parent", "--new-session", "--unshare-pid", "--as-pid-1", "--unshare-ipc"),)
-_DEVICES = ("--dev", "/dev", "--mqueue", "/dev/mqueue")
 # What root could change of this machine.
 _PROTECTED = tuple(
     [path for path in ("/proc/sys", "/proc/fs", "/proc/sysrq-trigger") if os.path.exists(path)]
@@ -58,9 +57,17 @@ def sandbox_words(
     command: Sequence[str],
     *,
     status_fd: int,
+    hold_fd: int = -1,
+    has_devices: bool = False,
 ) -> list[str]:
-    """The words of a command line; ``root`` has those that make the root file system."""
+    """The words of a command line; ``root`` has those that make the root file system.
+
+    The command waits until something can be read from ``hold_fd``. ``has_devices``: there is a ``/dev``
+    already.
+    """
     words = [program.path, "--json-status-fd", str(status_fd), *_ISOLATION]
+    if hold_fd >= 0:
+        words += ["--block-fd", str(hold_fd)]
     if user.needs_namespace:
         words += ["--unshare-user", "--uid", str(user.uid), "--gid", str(user.gid)]
     # Those first: bubblewrap reads the list of all mounts for each of them, and /sys adds many.
@@ -71,7 +78,16 @@ def sandbox_words(
     if user.uid == 0:
         for path in _PROTECTED:
             words += ["--ro-bind", path, path]
-    words += [*_DEVICES, *_tmpfs(program, "/dev/shm", SHM_BYTES), "--ro-bind-try", "/sys", "/sys"]
+    if not has_devices:
+        words += ["--dev", "/dev"]
+    words += [
+        "--mqueue",
+        "/dev/mqueue",
+        *_tmpfs(program, "/dev/shm", SHM_BYTES),
+        "--ro-bind-try",
+        "/sys",
+        "/sys",
+    ]
     # Others than root reach only files of their own: inputs are read-only, and may be changed.
     words += ["--cap-drop", "ALL"]
     for name in _CAPABILITIES if user.uid == 0 else ("DAC_OVERRIDE",):
@@ -79,9 +95,9 @@ def sandbox_words(
     return [*words, "--chdir", working_dir, "--", *command]
 
 
-def writable_root(point: str) -> list[str]:
-    """A root file system that is mounted at ``point``."""
-    return ["--bind", point, "/"]
+def writable_root(point: str, *, has_devices: bool = False) -> list[str]:
+    """A root file system that is mounted at ``point``, maybe with devices; elsewhere in it there are none."""
+    return ["--dev-bind" if has_devices else "--bind", point, "/"]
 
 
 def _tmpfs(program: Program, path: str, size_bytes: int = 0) -> list[str]:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
 from reflow.core.errors import Kind, ReflowError
-from reflow.executor.launcher import ALL, ANSWER, REQUEST, START
+from reflow.executor.launcher import ALL, ANSWER, GO, REQUEST, START
 
 _PACKAGES = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 _CODE = """import sys
@@ -95,6 +95,11 @@ class Launcher(Generic[JobT]):
         child = self._children[self._count] = Child(self._count)
         self._post(REQUEST.pack(child.number, START) + data, copies)
         return child
+
+    def go(self, child: Child) -> None:
+        """Let a command run that was started and held, unless it has ended."""
+        if self._socket is not None and not child.ended.done():
+            self._post(REQUEST.pack(child.number, GO), array("i"))
 
     def signal(self, child: Child, number: int) -> None:
         """Send a signal to a command's process group, unless it has ended."""

@@ -20,7 +20,7 @@ from reflow.executor.logfile import LogFiles
 from reflow.executor.manifest import Manifest
 from reflow.executor.outcome import Ending
 from reflow.executor.recovery import Recovery, end_survivors, kill_in, staged_again
-from reflow.pool import InputLocator, Progress, Room
+from reflow.pool import InputLocator, Progress
 from reflow.repository import LocalFiles
 
 _WAIT_S = 0.2
@@ -126,14 +126,14 @@ class Survival(abc.ABC):
 
     # Directories and what is in them.
 
-    async def _acquire(self, running: LocalExec, progress: Progress | None, room: Room) -> ExecDir:
+    async def _acquire(self, running: LocalExec, progress: Progress | None) -> ExecDir:
         """Lock an exec's directory; wait while another run has it, or a command that outlived its run."""
         path = self.layout.path(running.config)
         delay_s = 0.02
         try:
             while (directory := self.layout.try_acquire(path)) is None:
                 if not running.is_adopted:
-                    await self._attend(running, path, progress, room)
+                    await self._attend(running, path, progress)
                 await asyncio.sleep(delay_s)
                 delay_s = min(2 * delay_s, _WAIT_S)
         except asyncio.CancelledError:
@@ -144,31 +144,29 @@ class Survival(abc.ABC):
             directory.take_over(running.tenant(self.name))
         return directory
 
-    async def _attend(self, running: LocalExec, path: str, progress: Progress | None, room: Room) -> None:
+    async def _attend(self, running: LocalExec, path: str, progress: Progress | None) -> None:
         """See what there is to wait for in a directory that somebody has.
 
         Whoever has it may be waiting for room itself; what a dead run has left has been using it already.
         """
         if not self.recovery.is_orphaned(path):
-            room.leave()
+            running.room.leave()
             if progress is not None:
                 progress("waiting for another run of this exec", 0, 0)
             return
-        await room.enter()
+        await running.room.enter()
         orphan = self.recovery.orphan(path)
         if orphan is not None:
             self._adopt(running, path, orphan)
         else:
             await self._files(kill_in, [path])
 
-    async def _resumed(
-        self, running: LocalExec, directory: ExecDir, room: Room
-    ) -> tuple[staging.Staged, Ending] | None:
+    async def _resumed(self, running: LocalExec, directory: ExecDir) -> tuple[staging.Staged, Ending] | None:
         """Go on with a command that a dead run has started; None when there is none."""
         found = self.recovery.survivor(directory)
         if found is None:
             return None
-        await room.enter()
+        await running.room.enter()
         ending = await self._resume(running, directory, found)
         if ending is None:
             return None

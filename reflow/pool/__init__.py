@@ -47,6 +47,11 @@ Progress = Callable[[str, int, int], None]
 class Room(Protocol):
     """What an exec's command takes of its machine. The executor enters it just before the command starts."""
 
+    @property
+    def is_held(self) -> bool:
+        """Whether `enter` would return at once."""
+        ...
+
     async def enter(self) -> None:
         """Return when the command may start; at once when its room is held already.
 
@@ -61,6 +66,8 @@ class Room(Protocol):
 
 class FreeRoom:
     """Room for whoever has made sure of it already."""
+
+    is_held = True
 
     async def enter(self) -> None:
         """It is there."""

@@ -60,6 +60,10 @@ class Admission:
             if name in self.free:
                 self.free[name] += amount
 
+    def may_fit(self, waiting: Waiting) -> bool:
+        """Whether there is room for it, if other runs have none and nobody goes first."""
+        return self._fits(waiting.amounts, {})
+
     @property
     def held(self) -> dict[str, int]:
         """What admitted tasks have."""

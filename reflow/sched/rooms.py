@@ -78,7 +78,7 @@ class Room:
     def _ask(self) -> None:
         if self._waiting is None:
             self._waiting = self._rooms.ask(self, self._wanted, self._priority)
-            self._rooms.let_in()
+            self._rooms.let_in_also(self._waiting)
 
     async def _call(self) -> None:
         self._called = asyncio.get_running_loop().create_future()
@@ -150,6 +150,11 @@ class Rooms:
         """Give room to all that may have it now."""
         for waiting in self._admit():
             self._asking.pop(waiting).let_in()
+
+    def let_in_also(self, waiting: Waiting) -> None:
+        """Give room to one that has just asked. Others know already that we wait, if we do."""
+        if len(self._asking) == 1 or self.admission.may_fit(waiting):
+            self.let_in()
 
     def queue_up(self, room: Room) -> None:
         """Wait to be called, to get ready."""

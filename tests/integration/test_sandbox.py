@@ -92,6 +92,36 @@ async def test_an_exec_sees_nothing_of_the_one_before(ground: Ground) -> None:
     assert found == b"done\n"
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "touch /dev/f",
+        "mkdir /dev/d",
+        "ln -sf /etc/passwd /dev/fd",
+        "rm /dev/stdin",
+        "chmod 700 /dev",
+        "chmod 700 /dev/pts",
+        "chmod 600 /dev/pts/ptmx",
+        "umount /dev/tty",
+    ],
+)
+async def test_what_was_done_to_devices_is_not_seen_by_the_next_exec(overlaid: Ground, change: str) -> None:
+    stats = "stat -c '%%a %%u %%g' /dev /dev/pts /dev/shm"
+    look = f"(ls -lA --time-style=+ /dev /dev/pts; {stats}; ls /dev/shm) > %s"
+    before = await overlaid.output(look, OUT)
+    await overlaid.output(f"{change} 2>/dev/null || true; echo > %s", OUT)
+    assert await overlaid.output(f": again; {look}", OUT) == before
+    device = "test -c /dev/full && ! echo x > /dev/full && head -c 3 /dev/zero | wc -c > %s"
+    assert (await overlaid.output(device, OUT)).strip() == b"3"
+
+
+@pytest.mark.parametrize("place", ["/", "/dev", "/dev/shm", "/tmp", "/var/tmp", "/return"])
+async def test_devices_that_a_command_makes_do_nothing(overlaid: Ground, place: str) -> None:
+    odd = f"{place}/odd"
+    script = f"mknod {odd} c 1 5 || true; if head -c 1 {odd}; then false; fi; rm -f {odd}; echo x > %s"
+    assert await overlaid.output(script, OUT) == b"x\n"
+
+
 async def test_images_stay_as_they_are(overlaid: Ground) -> None:
     change = "rm -rf /etc/* /usr/share; echo x > /usr/bin/new; mkdir /new; chmod 777 /"
     await overlaid.output(f"{change}; echo > %s", OUT)

@@ -35,8 +35,9 @@ async def test_an_overlay_that_cannot_be_mounted_is_done_without(
     def launch(self: Launcher, job: sandbox.Job, fds: Sequence[int]) -> object:
         nonlocal tried
         tried += 1
-        overlays = [(point, directory, []) for point, directory, _ in job[0]]  # without layers it is refused
-        return real(self, (overlays, *job[1:]), fds)
+        cell, root, overlays, *rest = job
+        bare_root = None if root is None else (*root[:2], [])  # without layers it is refused
+        return real(self, (cell, bare_root, [(*each[:2], []) for each in overlays], *rest), fds)
 
     monkeypatch.setattr(Launcher, "launch", launch)
     file = await overlaid.object(b"x" * 900_000)

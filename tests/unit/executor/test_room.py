@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,29 +10,8 @@ import pytest
 
 from reflow.core.digest import Digest
 from reflow.executor.localexec import LocalExec
-from tests.execs import OUT, Ground, command
-
-
-class Door:
-    """Room that is there when it is opened, and what was done with it."""
-
-    def __init__(self, *, is_open: bool = True) -> None:
-        self.opened = asyncio.Event()
-        self.asked = asyncio.Event()
-        self.left = asyncio.Event()
-        self.done: list[str] = []
-        if is_open:
-            self.opened.set()
-
-    async def enter(self) -> None:
-        self.done.append("ask")
-        self.asked.set()
-        await self.opened.wait()
-        self.done.append("enter")
-
-    def leave(self) -> None:
-        self.done.append("leave")
-        self.left.set()
+from tests.crash import crashed
+from tests.execs import OUT, Door, Ground, command
 
 
 @pytest.fixture
@@ -114,11 +91,11 @@ async def test_who_waits_for_another_run_has_no_room_meanwhile(ground: Ground, t
 
 
 async def test_what_a_dead_run_left_running_takes_room(tmp_path: Path) -> None:
-    crashed(tmp_path, f"sleep 0.5; echo x >> {tmp_path}/ran; echo x > %s")
     ground = Ground(tmp_path, "process")
+    config = command(f"echo begun; sleep 0.5; echo x >> {tmp_path}/ran; echo x > %s", OUT)
+    crashed(ground, config)
     await ground.executor.start()
     door = Door()
-    config = command(f"sleep 0.5; echo x >> {tmp_path}/ran; echo x > %s", OUT)
     running = await ground.executor.put(Digest.random(), config, None, door)
     assert running.is_adopted
     assert "enter" in door.done
@@ -126,22 +103,3 @@ async def test_what_a_dead_run_left_running_takes_room(tmp_path: Path) -> None:
     assert (tmp_path / "ran").read_text() == "x\n"
     assert door.done[-1] == "leave"
     await ground.executor.close()
-
-
-def crashed(base: Path, cmd: str) -> None:
-    """Let a run of this command be killed while the command goes on."""
-    code = f"""
-import asyncio, os
-from pathlib import Path
-from reflow.core.digest import Digest
-from tests.execs import OUT, Ground, command
-async def main():
-    ground = Ground(Path({str(base)!r}), "process")
-    await ground.executor.start()
-    running = await ground.executor.put(Digest.random(), command({cmd!r}, OUT))
-    while not running.pid:
-        await asyncio.sleep(0.01)
-    os._exit(9)
-asyncio.run(main())
-"""
-    subprocess.run([sys.executable, "-c", code], check=False, cwd=Path(__file__).parents[3])
