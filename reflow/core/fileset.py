@@ -141,9 +141,14 @@ class Fileset:
             return list(self.files)
         return self.remembered("paths", lambda: sorted(self.files, key=path_bytes))
 
+    @property
+    def is_large(self) -> bool:
+        """Whether what is made of it is worth keeping."""
+        return len(self.files) >= _LARGE or (self.members is not None and len(self.members) >= _LARGE)
+
     def remembered(self, name: str, make: Callable[[], _T]) -> _T:
         """What ``make`` makes of this fileset: a constant, made once when the fileset is large."""
-        if len(self.files) < _LARGE and (self.members is None or len(self.members) < _LARGE):
+        if not self.is_large:
             return make()
         if self._memo is None:
             self._memo = {}

@@ -14,14 +14,16 @@ from reflow.core.assertion import NO_ASSERTIONS, AssertionKey, Assertions
 from reflow.core.digest import digest_text
 from reflow.core.errors import Kind, ReflowError
 from reflow.core.fileset import File, Fileset
-from reflow.core.gojson import JsonObject, fold, parse_digest, parse_time, time_text
+from reflow.core.gojson import Constant, JsonObject, fold, parse_digest, parse_time, time_text
 
 _OP = "fileset.decode"
 
 
 def fileset_to_json(fileset: Fileset) -> JsonObject:
     """The plain form, not to be changed; ``{}`` for an empty fileset."""
-    return fileset.remembered("json", lambda: _to_json(fileset))
+    if not fileset.is_large:
+        return _to_json(fileset)
+    return fileset.remembered("json", lambda: Constant(_to_json(fileset)))
 
 
 def _to_json(fileset: Fileset) -> JsonObject:

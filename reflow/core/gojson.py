@@ -8,6 +8,7 @@ Bytes that are no UTF-8 pass through by surrogateescape.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -21,6 +22,9 @@ ZERO_TIME = "0001-01-01T00:00:00Z"
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False)
 _EXPONENT = re.compile(r'"(?:[^"\\]|\\.)*"|(-?[0-9.]+e[+-]?[0-9]+)')
+_MARK = f"constant {os.urandom(16).hex()} "
+"""Nobody else can have written this."""
+
 _ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 
@@ -32,6 +36,42 @@ def dump_json(value: object) -> bytes:
     for character, escape in _ESCAPES.items():
         text = text.replace(character, escape)
     return text.encode("utf-8", "surrogateescape")
+
+
+class Constant(dict[str, Any]):
+    """An object that is written often and never changes: `dump_with_constants` makes its text once."""
+
+    __slots__ = ("_text",)
+
+    @property
+    def text(self) -> bytes:
+        """What `dump_json` makes of it."""
+        try:
+            return self._text
+        except AttributeError:
+            self._text: bytes = dump_json(self)
+            return self._text
+
+
+def dump_with_constants(value: JsonObject) -> bytes:
+    """The same as `dump_json`, quicker where large parts are constants."""
+    found: list[bytes] = []
+    data = dump_json(_lifted(value, found))
+    for number, text in enumerate(found):
+        data = data.replace(f'"{_MARK}{number}."'.encode(), text, 1)
+    return data
+
+
+def _lifted(value: Any, found: list[bytes]) -> Any:
+    """A value with marks in the places of constants."""
+    if isinstance(value, Constant):
+        found.append(value.text)
+        return f"{_MARK}{len(found) - 1}."
+    if isinstance(value, dict):
+        return {name: _lifted(each, found) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_lifted(each, found) for each in value]
+    return value
 
 
 def load_json(data: bytes) -> Any:

@@ -29,7 +29,7 @@ from reflow.core.execconfig import (
 from reflow.core.filesetjson import fileset_from_json, fileset_to_json
 from reflow.core.gojson import (
     JsonObject,
-    dump_json,
+    dump_with_constants,
     fold,
     load_json,
     number,
@@ -136,7 +136,7 @@ def exec_inspect_from_json(row: Any) -> ExecInspect:
 
 def encode_exec_inspect(inspect: ExecInspect) -> bytes:
     """The bytes of a stored inspection: one line."""
-    return dump_json(exec_inspect_to_json(inspect, with_extras=True)) + b"\n"
+    return dump_with_constants(exec_inspect_to_json(inspect, with_extras=True)) + b"\n"
 
 
 def decode_exec_inspect(data: bytes) -> ExecInspect:

@@ -7,6 +7,7 @@ Source: flow/eval.go, (*Eval).LogFlow and statusPrinters; flow/strutil.go.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 
 from reflow.core.digest import Digest, digest_text
 from reflow.core.execconfig import ExecConfig, ExecInspect, InputArg, OutputArg, ProfileEntry
@@ -171,8 +172,15 @@ def _profile(inspect: ExecInspect | None) -> Iterator[str]:
 
 
 def fileset_lines(fileset: Fileset, indent: str) -> Iterator[str]:
-    """``PATH DIGEST SIZE`` per file in byte order, members of a list below ``list[I]:``."""
-    yield from fileset.remembered(f"lines {len(indent)}", lambda: list(_fileset_lines(fileset, indent)))
+    """``PATH DIGEST SIZE`` per file in byte order, members of a list below ``list[I]:``.
+
+    Those of a large fileset are one text, a tab before each but the first.
+    """
+    if fileset.is_large:
+        lines = partial(_fileset_lines, fileset, indent)
+        yield fileset.remembered(f"lines {len(indent)}", lambda: "\n\t".join(lines()))
+    else:
+        yield from _fileset_lines(fileset, indent)
 
 
 def _fileset_lines(fileset: Fileset, indent: str) -> Iterator[str]:

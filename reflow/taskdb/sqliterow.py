@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from reflow.core.digest import Digest
-from reflow.core.gojson import dump_json, load_json, number
+from reflow.core.gojson import dump_json, dump_with_constants, load_json, number
 from reflow.core.resources import Resources
 from reflow.taskdb import Run, Task
 
@@ -120,7 +120,7 @@ def task_of(row: Row) -> Task:
 
 
 def _json(row: Mapping[str, Any] | None) -> bytes | None:
-    return None if row is None else dump_json(row)
+    return None if row is None else dump_with_constants(dict(row))
 
 
 def _mapping(data: bytes | None) -> Mapping[str, Any] | None:

@@ -4,7 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reflow.core.gojson import dump_json, fold, load_json, number, parse_digest, parse_time, time_text
+from reflow.core.gojson import (
+    Constant,
+    dump_json,
+    dump_with_constants,
+    fold,
+    load_json,
+    number,
+    parse_digest,
+    parse_time,
+    time_text,
+)
 
 
 @pytest.mark.parametrize(
@@ -88,3 +98,17 @@ def test_names_match_whatever_their_case() -> None:
     assert fold({"NeedAWSCreds": True}) == {"needawscreds": True}
     with pytest.raises(ValueError, match="got list, want an object"):
         fold([])  # type: ignore[arg-type]
+
+
+def test_constants_are_written_as_they_would_be_without() -> None:
+    odd = {"a<b": 'constant "0."', "é\udcff": [1, {"x": None}]}
+    constant = Constant(odd)
+    row = {"Config": {"Args": [{"Fileset": constant}, {"Fileset": constant}, Constant()]}, "b": [1e30, "&"]}
+    plain = {"Config": {"Args": [{"Fileset": odd}, {"Fileset": odd}, {}]}, "b": [1e30, "&"]}
+    assert dump_with_constants(row) == dump_json(plain) == dump_json(row)
+    assert constant.text is constant.text
+
+
+def test_many_constants_keep_their_places() -> None:
+    row = {"all": [Constant(number=number) for number in range(12)]}
+    assert dump_with_constants(row) == dump_json({"all": [{"number": number} for number in range(12)]})
