@@ -4,10 +4,11 @@ Live are entries that were used since the threshold (or that are to be kept), th
 and the objects that the record of runs refers to. What may be in use always stays: what was of use within the
 last day, and with runs under way everything since a day before the oldest began.
 
-Others may use the stores meanwhile (decision 0014). A run renews an entry's time of use before it takes its
-value, and an entry whose time was renewed is not removed; entries go before objects, and between the two
-what is used or written by then is looked at again; afterwards what was written against an object that went
-is taken out, so that no entry points to nothing.
+Others may use the stores meanwhile (decision 0014). A run renews an entry's time of use soon after it has
+taken its value, and an entry whose time was renewed is not removed; one that was removed in between is put
+back. Entries go before objects; between the two, after a pause for renewals, what is used or written by then
+is looked at again; afterwards what was written against an object that went is taken out, so that no entry
+points to nothing.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ class Scope(NamedTuple):
 
     ``records`` are objects that something besides the index refers to. Runs under way may use what was of use
     since ``in_use_since_s`` (Unix seconds; infinite when there is none). With ``is_shared`` there may be runs
-    that nobody knows of; ``settle_s`` is how long those of the original take to renew times of use.
+    that nobody knows of; ``settle_s`` is longer than they take to renew times of use.
     """
 
     repository: Values
@@ -305,8 +306,7 @@ class Collector:
 
     async def _spare_fresh(self, rows: Collectable) -> None:
         """What entries refer to that were made or used since we began is live."""
-        if self.entries.removed:
-            await self._settle()
+        await self._settle()  # whoever removed an entry: others collect, too
         async for entries in _batches(rows.rows(self._fresh_s)):
             if isinstance(rows, Revivable):
                 lost = await self._state.removed([entry.key for entry in entries if not entry.values])

@@ -35,6 +35,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     readers=st.lists(st.integers(0, 4), max_size=2),
     originals=st.lists(st.integers(0, 4), max_size=2),
     writers=st.lists(st.sets(st.sampled_from(CONTENTS), min_size=1, max_size=2), max_size=3),
+    has_another=st.booleans(),
     threshold_days=st.sampled_from([0, 2, 2, 30]),
     speeds=st.lists(st.sampled_from([1, 4, 16]), min_size=10, max_size=10),
     seed=st.integers(0, 2**32),
@@ -45,6 +46,7 @@ def test_nothing_that_is_used_meanwhile_goes(
     readers: list[int],
     originals: list[int],
     writers: list[set[bytes]],
+    has_another: bool,
     threshold_days: int,
     speeds: list[int],
     seed: int,
@@ -66,16 +68,17 @@ def test_nothing_that_is_used_meanwhile_goes(
             world.add_entry(KEYS[number], value, days)
         request = CollectRequest(NOW_S - threshold_days * DAY_S, nothing, nothing, dry_run=False, rate=10**9)
         work = [
-            world.collect(request),
+            world.collect_together(request, is_another=False) if has_another else world.collect(request),
             *[world.read(KEYS[number]) for number in readers],
             *[world.read_as_original(KEYS[number]) for number in originals],
             *[world.write(KEYS[5 + n], sorted(contents)) for n, contents in enumerate(writers)],
+            *([world.collect_together(request, is_another=True)] if has_another else []),
         ]
 
         run_together(world, work)
         check(world, rows)
     finally:
-        world.state.close(is_done=True)
+        world.close()
         shutil.rmtree(directory)
 
 
@@ -123,7 +126,7 @@ def test_an_original_that_renews_behind_its_look_up_is_waited_for() -> None:
             request = CollectRequest(NOW_S - 30 * DAY_S, nothing, nothing, dry_run=False, rate=10**9)
             run_together(world, [world.collect(request), world.read_as_original(KEYS[0])])
         finally:
-            world.state.close(is_done=True)
+            world.close()
             shutil.rmtree(directory)
         revived += world.collector.entries.revived
         hits += world.outcomes["original: hit"]
