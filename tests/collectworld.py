@@ -86,6 +86,8 @@ class World:
         self.lines: list[str] = []
         self.renewing: set[object] = set()
         """Those who look an entry up, or have done so, and have not renewed its time yet."""
+        self.settling: set[str] = set()
+        """Those who collect, and let others renew."""
         self.late: set[str] = set()
         self.outcomes: Counter[str] = Counter()
 
@@ -165,8 +167,10 @@ class World:
         async def settle(_: float) -> None:
             """All that was begun before comes to its end."""
             begun = set(self.renewing)
+            self.settling.add(ACTOR.get())
             while begun & self.renewing:
                 await self.turns.take()
+            self.settling.remove(ACTOR.get())
 
         repository = blob_repository(self.bucket)
         scope = Scope(

@@ -78,6 +78,19 @@ async def test_labels_do_not_take_what_was_used_within_the_last_day(tmp_path: Pa
     assert not world.is_there(Digest.of(b"2"))
 
 
+async def test_what_was_stored_within_the_last_day_stays_whatever_the_threshold(tmp_path: Path) -> None:
+    """Somebody may be about to write an entry for it."""
+    world = world_at(tmp_path)
+    world.add_result(KEYS[0], [NEW], 1)
+    young, old = world.add(b"an upload of now", 0.5), world.add(OLD, 3)
+    await collect(world, days=0)
+    assert (world.is_there(young), world.is_there(old)) == (True, False)
+    objects = world.collector.objects
+    assert (objects.removed, objects.held) == (1, 3)
+    await collect(world, days=-1)
+    assert world.is_there(young)
+
+
 async def test_rows_without_values_or_times_go(tmp_path: Path) -> None:
     """The original leaves them, and the objects of the latter are no garbage to whoever looks them up."""
     world = world_at(tmp_path)
