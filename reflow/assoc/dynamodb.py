@@ -164,7 +164,7 @@ class DynamoAssoc:
 
     async def close(self) -> None:
         """Finish renewing times of use, tell of those that were not renewed, and let go of connections."""
-        await self._renewals.finish()
+        await self._renewals.finish(CLOSE_S)
         self._database.close()
         undone, lost = self._renewals.undone, self._renewals.lost
         if undone:

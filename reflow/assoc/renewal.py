@@ -143,8 +143,8 @@ class Renewals:
             del self._pending[renewal.id]
         self._waiting.clear()
 
-    async def finish(self, patience_s: float = CLOSE_S) -> None:
-        """Wait for all; those that take too long are given up, and count as undone."""
+    async def finish(self, patience_s: float) -> None:
+        """Wait for all, but not longer; those that take too long are given up, and count as undone."""
         if not self._workers:
             return
         await asyncio.wait(self._workers, timeout=patience_s)
