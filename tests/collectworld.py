@@ -191,7 +191,7 @@ class World:
         found = await assoc.get_many([(V2, key)])
 
         async def renew() -> None:
-            await assoc._renewals.finish(patience_s=600)
+            await assoc._renewals.finish()
             self.renewing.remove(me)
 
         async with asyncio.TaskGroup() as group:

@@ -23,7 +23,7 @@ from reflow.assoc.dynamoitem import (
     value_of,
     written,
 )
-from reflow.assoc.renewal import CLOSE_S, Renewal, Renewals
+from reflow.assoc.renewal import Renewal, Renewals
 from reflow.aws.dynamodb import BATCH, DynamoDB, Item, gather
 from reflow.aws.session import AwsSession
 from reflow.aws.tables import ASSOC
@@ -164,11 +164,11 @@ class DynamoAssoc:
 
     async def close(self) -> None:
         """Finish renewing times of use, tell of those that were not renewed, and let go of connections."""
-        await self._renewals.finish(CLOSE_S)
+        await self._renewals.finish()
         self._database.close()
         undone, lost = self._renewals.undone, self._renewals.lost
         if undone:
-            cause = self._renewals.trouble or f"the table did not take them within {CLOSE_S:g} s"
+            cause = self._renewals.trouble or "the table did not take them in time"
             self._warn(f"{undone} times of use in the cache's index were not renewed: {cause}")
         if lost:
             self._warn(

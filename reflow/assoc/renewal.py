@@ -9,6 +9,7 @@ look-up and the renewal is put back; when that is too late, this is told, and no
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from reflow.core.errors import Kind as ErrorKind
 from reflow.core.errors import ReflowError
 
 AT_ONCE = 16
-WAITING_MAX = 8192
+WAITING_MAX = 4096
 """How many renewals may wait, not counting those of look-ups that have begun."""
 
 HURRY_S = 3.0
@@ -28,8 +29,9 @@ HURRY_S = 3.0
 PUT_BACK_S = 10.0
 """How long after a look-up its entry may be put back. Collections wait for at least twice as long."""
 
-CLOSE_S = 10.0
-"""How long renewals may take at the end."""
+CLOSE_S = 30.0
+STALLED_S = 10.0
+"""How long renewals may take at the end, and how long none of them may be done."""
 
 
 class Renewal:
@@ -101,19 +103,21 @@ class Renewals:
         return renewal
 
     async def _work(self) -> None:
-        while self._waiting:
-            renewal = self._waiting.popleft()
-            try:
-                await self._renew(renewal)
-            except ReflowError as err:
-                self._stop(err)
-            finally:
-                self._pending.pop(renewal.id, None)
-                renewal.values = {}
-                self._landed.set()
-        worker = asyncio.current_task()
-        assert worker is not None
-        self._workers.discard(worker)  # at once: what is added now needs another one
+        try:
+            while self._waiting:
+                renewal = self._waiting.popleft()
+                try:
+                    await self._renew(renewal)
+                except ReflowError as err:
+                    self._stop(err)
+                finally:
+                    self._pending.pop(renewal.id, None)
+                    renewal.values = {}
+                    self._landed.set()
+        finally:
+            worker = asyncio.current_task()
+            assert worker is not None
+            self._workers.discard(worker)  # at once: what is added now needs another one
 
     async def _renew(self, renewal: Renewal) -> None:
         request = renewed(self._table, renewal.id, renewal.values)
@@ -143,13 +147,16 @@ class Renewals:
             del self._pending[renewal.id]
         self._waiting.clear()
 
-    async def finish(self, patience_s: float) -> None:
-        """Wait for all, but not longer; those that take too long are given up, and count as undone."""
-        if not self._workers:
-            return
-        await asyncio.wait(self._workers, timeout=patience_s)
-        for worker in self._workers:
-            worker.cancel()
+    async def finish(self) -> None:
+        """Wait for all; when that takes too long they are given up, and count as undone."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                while self._workers:
+                    self._landed.clear()
+                    async with asyncio.timeout(STALLED_S):
+                        await self._landed.wait()
         self.undone += len(self._pending)
         self._pending.clear()
         self._waiting.clear()
+        for worker in self._workers:
+            worker.cancel()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reflow.assoc import Kind, dynamodb, renewal
+from reflow.assoc import Kind, renewal
 from reflow.assoc.dynamodb import DynamoAssoc
 from reflow.aws.dynamodb import DynamoDB, error_of
 from reflow.aws.dynamohttp import CallError
@@ -265,8 +265,11 @@ async def test_who_may_not_write_is_told_once() -> None:
     assert "no" in warning
 
 
-async def test_closing_is_bounded_and_tells_what_was_not_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dynamodb, "CLOSE_S", 0.01)
+@pytest.mark.parametrize("bound", ["CLOSE_S", "STALLED_S"])
+async def test_closing_is_bounded_and_tells_what_was_not_done(
+    bound: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(renewal, bound, 0.01)
     place = Place(30)
     place.table.gate.clear()
     await place.look_up(*range(30))
