@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from typing import Any
 
@@ -33,6 +34,8 @@ class Table(DictDynamo):
         self.gate.set()
         self.under_way = self.most = 0
         self.refusal = ""
+        self.limits_s: list[float] = []
+        """When updates are to be sent at the latest, of those that must not be late."""
         for _, key in KEYS[:count]:
             item = {"ID": {"S": str(key)}, "ValueV2": {"S": str(VALUE)}, "LastAccessTime": {"N": "5"}}
             self.items[str(key)] = item
@@ -40,6 +43,7 @@ class Table(DictDynamo):
     async def call(self, operation: str, request: Any, **options: Any) -> dict[str, Any]:
         if operation != "UpdateItem":
             return await super().call(operation, request, **options)
+        self.limits_s += options.values()
         self.under_way += 1
         self.most = max(self.most, self.under_way)
         try:
@@ -176,6 +180,7 @@ async def test_an_entry_that_went_is_put_back_as_it_was_handed_out() -> None:
     )
     assert item["ID4"] == {"S": KEYS[0][1].short}
     assert place.table.is_renewed(0)
+    assert sorted(place.table.limits_s) == [renewal.PUT_BACK_S, math.inf]
     assert place.warnings == []
 
 
@@ -265,15 +270,17 @@ async def test_who_may_not_write_is_told_once() -> None:
     assert "no" in warning
 
 
-@pytest.mark.parametrize("bound", ["CLOSE_S", "STALLED_S"])
+@pytest.mark.parametrize(("bound", "other"), [("CLOSE_S", "STALLED_S"), ("STALLED_S", "CLOSE_S")])
 async def test_closing_is_bounded_and_tells_what_was_not_done(
-    bound: str, monkeypatch: pytest.MonkeyPatch
+    bound: str, other: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(renewal, bound, 0.01)
+    monkeypatch.setattr(renewal, other, 600.0)
     place = Place(30)
     place.table.gate.clear()
     await place.look_up(*range(30))
-    await place.assoc.close()
+    async with asyncio.timeout(60):
+        await place.assoc.close()
     (warning,) = place.warnings
     assert warning.startswith("30 times of use in the cache's index were not renewed: the table did not take")
     place.table.gate.set()
