@@ -103,6 +103,19 @@ async def test_rows_without_values_or_times_go(tmp_path: Path) -> None:
     assert list(world.dynamo.items) == [str(KEYS[2])]
 
 
+async def test_an_entry_in_use_that_somebody_else_removed_keeps_all_objects(tmp_path: Path) -> None:
+    """Only who removed it knows what it referred to."""
+    world = world_at(tmp_path)
+    world.add_result(KEYS[0], [NEW], 5)
+    old = world.add(OLD, 40)
+    world.add_entry(KEYS[1], b"", 0)
+    del world.dynamo.items[str(KEYS[1])]["ValueV2"]
+    with pytest.raises(ReflowError, match="1 entries in use were removed by somebody else") as caught:
+        await collect(world)
+    assert caught.value.kind is ErrorKind.PRECONDITION
+    assert world.is_there(old)
+
+
 async def test_broken_rows_stay(tmp_path: Path) -> None:
     world = world_at(tmp_path)
     world.add_result(KEYS[1], [NEW], 5)
