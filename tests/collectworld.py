@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import UTC, datetime
@@ -13,6 +14,8 @@ from reflow.assoc.dynamodb import DynamoAssoc
 from reflow.assoc.dynamoitem import SEGMENTS
 from reflow.aws.session import AwsSession
 from reflow.core.digest import Digest
+from reflow.core.errors import Kind as ErrorKind
+from reflow.core.errors import ReflowError
 from reflow.core.fileset import File, Fileset
 from reflow.core.filesetcodec import decode_fileset, encode_fileset
 from reflow.repository.blobmaintenance import BlobObjects
@@ -78,10 +81,13 @@ class World:
         self.bucket = Bucket(turns)
         self.dynamo = DictDynamo(turns.take)
         self.state = CollectState(directory)
+        self.other_state = CollectState(f"{directory}-of-another")
         self.recorded = self.add(RECORD, 400)
         self.lines: list[str] = []
-        self.originals = 0
-        """Programs of the original that have looked an entry up, and have not renewed its time yet."""
+        self.renewing: set[object] = set()
+        """Those who look an entry up, or have done so, and have not renewed its time yet."""
+        self.settling: set[str] = set()
+        """Those who collect, and let others renew."""
         self.late: set[str] = set()
         self.outcomes: Counter[str] = Counter()
 
@@ -121,50 +127,89 @@ class World:
         fileset = decode_fileset(self.bucket.objects[key_of(value)].data)
         return all(self.is_there(file.id) for file in fileset.all_files() if file.id is not None)
 
+    def close(self) -> None:
+        """Leave no state."""
+        self.state.close(is_done=True)
+        self.other_state.close(is_done=True)
+
     # Who acts.
 
     def assoc(self) -> DynamoAssoc:
         assoc = DynamoAssoc(AwsSession(), "t", ["user=jo"])
         assoc._database.close()
-        assoc._database = assoc._rows._database = self.dynamo
+        assoc._database = assoc._rows._database = assoc._renewals._database = self.dynamo
         return assoc
 
     async def collect(self, request: CollectRequest) -> None:
+        self.collector = self._collector(request, self.state)
+        await self._run(self.collector)
+
+    async def collect_together(self, request: CollectRequest, *, is_another: bool) -> None:
+        """Collect while somebody does on another machine, and may take what shows that all is in order."""
+        try:
+            if is_another:
+                await self._run(self._collector(request, self.other_state))
+            else:
+                await self.collect(request)
+        except ReflowError as err:
+            if err.kind is not ErrorKind.PRECONDITION:
+                raise
+            self.outcomes["collect: refused"] += 1
+
+    async def _run(self, collector: Collector) -> None:
+        await collector.scan()
+        await collector.collect_objects()
+
+    def _collector(self, request: CollectRequest, state: CollectState) -> Collector:
         async def records() -> AsyncIterator[Digest]:
             yield self.recorded
 
         async def settle(_: float) -> None:
-            while self.originals:
+            """All that was begun before comes to its end."""
+            begun = set(self.renewing)
+            self.settling.add(ACTOR.get())
+            while begun & self.renewing:
                 await self.turns.take()
+            self.settling.remove(ACTOR.get())
 
         repository = blob_repository(self.bucket)
         scope = Scope(
             repository,
             BlobObjects(repository),
             self.assoc(),
-            self.state,
+            state,
             records(),
             is_shared=True,
             settle_s=20,
         )
-        self.collector = Collector(request, scope, Log(LEVELS["debug"], self.lines.append), NOW_S, settle)
-        await self.collector.scan()
-        await self.collector.collect_objects()
+        return Collector(request, scope, Log(LEVELS["debug"], self.lines.append), NOW_S, settle)
 
     async def read(self, key: Digest) -> None:
-        """Look up as a run of ours does, and fetch much later."""
-        found = await self.assoc().get_many([(V2, key)])
-        await self._use(found.get((V2, key)), "ours")
+        """Look up as a run of ours does, which renews the time of use behind that; fetch much later."""
+        assoc, me = self.assoc(), object()
+        self.renewing.add(me)
+        found = await assoc.get_many([(V2, key)])
+
+        async def renew() -> None:
+            await assoc._renewals.finish()
+            self.renewing.remove(me)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(renew())
+            await self._use(found.get((V2, key)), "ours")
+        assert (assoc._renewals.lost, assoc._renewals.undone) == (0, 0)
 
     async def read_as_original(self, key: Digest) -> None:
         """Look up as the original does, which renews the time of use behind its look-up."""
+        me = object()
+        self.renewing.add(me)
         answer = await self.dynamo.call("GetItem", {"Key": dynamoitem.key_of(str(key))})
         text = answer.get("Item", {}).get("ValueV2", {}).get("S")
+        if text is not None:
+            await self.turns.take()
+        self.renewing.remove(me)  # with the call, which is made at once when it has its turn
         if text is None:
             return
-        self.originals += 1
-        await self.turns.take()
-        self.originals -= 1  # with the call, which is made at once when it has its turn
         request = {
             "Key": dynamoitem.key_of(str(key)),
             "UpdateExpression": "SET LastAccessTime = :time",
@@ -199,7 +244,8 @@ class World:
         await repository.put_bytes_many(each for each in contents if Digest.of(each) in missing)
         (value,) = await repository.put_bytes_many([fileset_of(contents)])
         await self.assoc().put_many({(V2, key): value})
-        if self.dynamo.begun_segments > SEGMENTS:  # the last scan has begun: nobody can know any more
+        # When the last scan of a collection has begun, nobody can know any more.
+        if max(self.dynamo.begun_segments.values(), default=0) > SEGMENTS:
             self.late.add(str(key))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -11,6 +12,7 @@ from typing import Any
 from reflow.aws.dynamodb import DynamoDB, Item, Request, error_of
 from reflow.aws.dynamohttp import CallError
 from reflow.aws.session import AwsSession
+from tests.turns import ACTOR
 
 PAGE = 2
 
@@ -20,20 +22,25 @@ async def _at_once() -> None:
 
 
 class DictDynamo(DynamoDB):
-    """One table. ``turn`` is awaited before each call, which is then made at once."""
+    """One table. ``turn`` is awaited before each call, which is then made at once.
+
+    The answers of look-ups take another turn to arrive.
+    """
 
     def __init__(self, turn: Callable[[], Awaitable[None]] = _at_once) -> None:
         super().__init__(AwsSession())
         self.items: dict[str, Item] = {}
         self.calls: Counter[str] = Counter()
-        self.begun_segments = 0
-        """Segments of consistent scans that were begun."""
+        self.begun_segments: Counter[str] = Counter()
+        """Segments of consistent scans that were begun, by who did."""
         self._turn = turn
 
-    async def call(self, operation: str, request: Request) -> dict[str, Any]:
+    async def call(self, operation: str, request: Request, *, until_s: float = math.inf) -> dict[str, Any]:
         await self._turn()
         self.calls[operation] += 1
         answer: dict[str, Any] = copy.deepcopy(getattr(self, f"_{operation}")(request))
+        if operation == "BatchGetItem":
+            await self._turn()
         return answer
 
     def _GetItem(self, request: Request) -> dict[str, Any]:
@@ -47,7 +54,7 @@ class DictDynamo(DynamoDB):
 
     def _Scan(self, request: Request) -> dict[str, Any]:
         if request.get("ConsistentRead") and "ExclusiveStartKey" not in request:
-            self.begun_segments += 1
+            self.begun_segments[ACTOR.get()] += 1
         after = request.get("ExclusiveStartKey", {"ID": {"S": ""}})["ID"]["S"]
         segment, count = request["Segment"], request["TotalSegments"]
         ids = sorted(id for id in self.items if id > after and int(id[7:9], 16) % count == segment)
@@ -104,5 +111,5 @@ def _is_true(atom: str, item: Item, request: Request) -> bool:
     value = request["ExpressionAttributeValues"][mark]
     if _named(name, request) not in item:
         return False
-    left, right = float(item[_named(name, request)]["N"]), float(value["N"])
-    return left == right if operator == "=" else left >= right
+    held = item[_named(name, request)]
+    return held == value if operator == "=" else float(held["N"]) >= float(value["N"])

@@ -81,8 +81,9 @@ class Assoc(Protocol):
 class Collectable(Protocol):
     """An index whose old entries can be removed while others use it.
 
-    An entry that was looked up is not removed under the one who did: he has refreshed its time of access
-    before he was given its value, unless that was of the last day anyway.
+    An entry that was looked up does not stay removed under the one who did, unless its time of access is of
+    the last day anyway: either that is refreshed before the value is handed out, or soon after it, and an
+    entry that was removed in between is put back.
     """
 
     async def delete_unused(self, entries: Sequence[AssocEntry]) -> int:

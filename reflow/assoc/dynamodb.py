@@ -1,7 +1,7 @@
 """The assoc in a DynamoDB table, as the original lays it out: caches are shared with it.
 
-Times of access are refreshed at most once a day per key, before the value is handed out: whoever collects
-garbage meanwhile deletes only what is older, and only if its time is still the one that was scanned.
+Times of use are renewed at most once a day per key, behind the look-up (`Renewals`): whoever collects garbage
+meanwhile deletes only what is older, and only if its time is still the one that was scanned.
 """
 
 from __future__ import annotations
@@ -12,8 +12,19 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from typing import TYPE_CHECKING, Any
 
 from reflow.assoc import Assoc, AssocEntry, Collectable, Key, Kind, Revivable
-from reflow.assoc.dynamoitem import COLUMNS, SEGMENTS, DynamoRows, access_s_of, digest_of, key_of, value_of
-from reflow.aws.dynamodb import DynamoDB, Item, gather
+from reflow.assoc.dynamoitem import (
+    COLUMNS,
+    SEGMENTS,
+    DynamoRows,
+    access_s_of,
+    attributes_of,
+    digest_of,
+    key_of,
+    value_of,
+    written,
+)
+from reflow.assoc.renewal import Renewal, Renewals
+from reflow.aws.dynamodb import BATCH, DynamoDB, Item, gather
 from reflow.aws.session import AwsSession
 from reflow.aws.tables import ASSOC
 from reflow.core.digest import Digest, DigestPrefix
@@ -46,8 +57,8 @@ class DynamoAssoc:
         self._rows = DynamoRows(self._database, table, warn)
         self._labels = sorted(set(labels))
         self._warn = warn
-        self._refreshed_s: dict[str, float] = {}
-        self._refusals: list[ReflowError] = []
+        self._renewals = Renewals(self._database, table, self._labels)
+        self._renewed: dict[str, Renewal] = {}
 
     async def open(self) -> None:
         """See whether it can be reached, and read."""
@@ -56,76 +67,52 @@ class DynamoAssoc:
     async def get_many(self, keys: Collection[Key]) -> Mapping[Key, Digest | ReflowError]:
         """Look keys up."""
         ids = list({str(digest) for _, digest in keys})
+        parts = [ids[start : start + BATCH] for start in range(0, len(ids), BATCH)]
         items: dict[str, Item] = {}
-        async for item in self._database.batch_get(self._table, ids, **_LOOKED_UP):
-            items[item["ID"]["S"]] = item
+        renewals: dict[str, Renewal] = {}
+
+        async def look_up(part: list[str]) -> None:
+            read_s = await self._renewals.admit()
+            async for item in self._database.batch_get(self._table, part, **_LOOKED_UP):
+                items[item["ID"]["S"]] = item
+                self._renew(item, read_s, renewals)
+
+        await gather(look_up, parts)
+        gone = {id for id, renewal in renewals.items() if renewal.is_lost}
+        for renewal in renewals.values():
+            renewal.is_used = not renewal.is_lost
         found: dict[Key, Digest | ReflowError] = {}
-        oldest_s = time.time() - ACCESS_INTERVAL_S
-        stale: set[str] = set()
         for key in keys:
-            item = items.get(str(key[1]), {})
-            if COLUMNS[key[0]] in item:
+            id = str(key[1])
+            item = items.get(id, {})
+            if COLUMNS[key[0]] in item and id not in gone:
                 found[key] = value_of(key, item)
-                id = item["ID"]["S"]
-                if access_s_of(item) <= oldest_s and self._refreshed_s.get(id, 0.0) <= oldest_s:
-                    stale.add(id)
-        gone = await self._refresh(stale) if stale else set()
-        return {key: value for key, value in found.items() if str(key[1]) not in gone} if gone else found
+        return found
 
-    async def _refresh(self, ids: set[str]) -> set[str]:
-        """Set times of access; return those of ``ids`` that have gone meanwhile."""
-        gone: set[str] = set()
-
-        async def touch(id: str) -> None:
-            if self._refusals:
+    def _renew(self, item: Item, read_s: float, renewals: dict[str, Renewal]) -> None:
+        """Have the time of an entry that was looked up renewed if that is due, and add its renewal."""
+        oldest_s = time.time() - ACCESS_INTERVAL_S
+        if access_s_of(item) > oldest_s:
+            return
+        id = item["ID"]["S"]
+        last = self._renewed.get(id)
+        if last is None or last.is_lost or last.since_s <= oldest_s:
+            values = {column: item[column] for column in COLUMNS.values() if column in item}
+            if not values:
                 return
-            try:
-                await self._database.call("UpdateItem", self._access(id))
-            except ReflowError as err:
-                if err.kind is ErrorKind.PRECONDITION:
-                    gone.add(id)
-                else:
-                    self._refusals.append(err)
-            else:
-                self._refreshed_s[id] = time.time()
-
-        await gather(touch, ids)
-        return gone
-
-    def _access(self, id: str) -> dict[str, Any]:
-        return {
-            "TableName": self._table,
-            "Key": key_of(id),
-            "UpdateExpression": "SET LastAccessTime = :time ADD AccessCount :one",
-            "ConditionExpression": "attribute_exists(#v) OR attribute_exists(ValueV2)",
-            "ExpressionAttributeNames": {"#v": "Value"},
-            "ExpressionAttributeValues": {":time": {"N": str(int(time.time()))}, ":one": {"N": "1"}},
-        }
+            last = self._renewed[id] = self._renewals.add(id, values, read_s)
+        renewals[id] = last
 
     async def put_many(self, entries: Mapping[Key, Digest]) -> None:
         """Store entries: one update per key; all are tried before the first error is raised."""
         rows: dict[Digest, dict[Kind, Digest]] = {}
         for (kind, digest), value in entries.items():
             rows.setdefault(digest, {})[kind] = value
-        await gather(lambda row: self._database.call("UpdateItem", self._update(*row)), rows.items())
+        await gather(lambda row: self._put(*row), rows.items())
 
-    def _update(self, key: Digest, values: Mapping[Kind, Digest]) -> dict[str, Any]:
-        names = {f"#v{kind:d}": COLUMNS[kind] for kind in values}
-        marks: Item = {f":v{kind:d}": {"S": str(value)} for kind, value in values.items()}
-        marks |= {":id4": {"S": key.short}, ":now": {"N": str(int(time.time()))}}
-        changes = [f"#v{kind:d} = :v{kind:d}" for kind in values]
-        expression = f"SET {', '.join(changes)}, ID4 = :id4, LastAccessTime = :now"
-        if self._labels:
-            expression += " ADD #l :labels"
-            names["#l"] = "Labels"
-            marks[":labels"] = {"SS": self._labels}
-        return {
-            "TableName": self._table,
-            "Key": key_of(str(key)),
-            "UpdateExpression": expression,
-            "ExpressionAttributeNames": names,
-            "ExpressionAttributeValues": marks,
-        }
+    async def _put(self, key: Digest, values: Mapping[Kind, Digest]) -> None:
+        request = written(self._table, str(key), attributes_of(values), self._labels)
+        await self._database.call("UpdateItem", request)
 
     async def expand(self, prefix: DigestPrefix) -> list[Digest]:
         """Keys that start with some bytes; fewer than four of them cost a scan of the table."""
@@ -176,10 +163,18 @@ class DynamoAssoc:
         return sum([page["Count"] async for page in self._database.scan(request, SEGMENTS)])
 
     async def close(self) -> None:
-        """Tell why times of access were not refreshed, if so, and let go of connections."""
+        """Finish renewing times of use, tell of those that were not renewed, and let go of connections."""
+        await self._renewals.finish()
         self._database.close()
-        if self._refusals:
-            self._warn(f"times of access in the cache's index were not refreshed: {self._refusals[0]}")
+        undone, lost = self._renewals.undone, self._renewals.lost
+        if undone:
+            cause = self._renewals.trouble or "the table did not take them in time"
+            self._warn(f"{undone} times of use in the cache's index were not renewed: {cause}")
+        if lost:
+            self._warn(
+                f"{lost} cached results that were used have left the index meanwhile, and were not put back;"
+                " a collect under way may remove their objects"
+            )
 
 
 if TYPE_CHECKING:

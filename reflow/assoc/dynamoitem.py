@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 from reflow.assoc import AssocEntry, Key, Kind
@@ -14,6 +15,8 @@ from reflow.core.errors import ReflowError
 
 SEGMENTS = 8
 COLUMNS = {Kind.FILESET: "Value", Kind.FILESET_V2: "ValueV2"}
+_NAMES = {f"#v{kind:d}": column for kind, column in COLUMNS.items()}
+_HAS_NO_VALUE = "attribute_not_exists(#v0) AND attribute_not_exists(#v1)"
 SCANNED = {
     "ProjectionExpression": "ID, #v, ValueV2, LastAccessTime, Labels",
     "ExpressionAttributeNames": {"#v": "Value"},
@@ -72,7 +75,8 @@ class DynamoRows:
         condition = "LastAccessTime = :time"
         if not entry.last_access_s:
             condition += " OR attribute_not_exists(LastAccessTime)"
-        return await self._change(
+        return await changed(
+            self._database,
             "DeleteItem",
             {
                 "TableName": self._table,
@@ -87,42 +91,83 @@ class DynamoRows:
         return sum(await gather(self._revive, entries))
 
     async def _revive(self, entry: AssocEntry) -> bool:
-        names = {f"#v{kind:d}": COLUMNS[kind] for kind in entry.values}
-        marks: Item = {f":v{kind:d}": {"S": str(value)} for kind, value in entry.values.items()}
-        marks |= {":id4": {"S": entry.key.short}, ":now": {"N": str(int(time.time()))}}
-        changes = [f"#v{kind:d} = :v{kind:d}" for kind in entry.values]
-        expression = f"SET {', '.join(changes)}, ID4 = :id4, LastAccessTime = :now"
-        if entry.labels:
-            expression += " ADD #l :labels"
-            names["#l"] = "Labels"
-            marks[":labels"] = {"SS": sorted(entry.labels)}
-        return await self._change(
-            "UpdateItem",
-            {
-                "TableName": self._table,
-                "Key": key_of(str(entry.key)),
-                "UpdateExpression": expression,
-                "ConditionExpression": "attribute_exists(ID) AND attribute_not_exists(#a)"
-                " AND attribute_not_exists(#b)",
-                "ExpressionAttributeNames": {**names, "#a": "Value", "#b": "ValueV2"},
-                "ExpressionAttributeValues": marks,
-            },
-        )
-
-    async def _change(self, operation: str, request: dict[str, Any]) -> bool:
-        """Make a change unless its condition is not met any more."""
-        try:
-            await self._database.call(operation, request)
-        except ReflowError as err:
-            if err.kind is not ErrorKind.PRECONDITION:
-                raise
-            return False
-        return True
+        condition = f"attribute_exists(ID) AND {_HAS_NO_VALUE}"
+        values = attributes_of(entry.values)
+        request = written(self._table, str(entry.key), values, sorted(entry.labels), condition)
+        return await changed(self._database, "UpdateItem", request)
 
 
 def key_of(id: str) -> Item:
     """The primary key of an item."""
     return {"ID": {"S": id}}
+
+
+def attributes_of(values: Mapping[Kind, Digest]) -> Item:
+    """Values of an entry as attributes of an item."""
+    return {COLUMNS[kind]: {"S": str(value)} for kind, value in values.items()}
+
+
+def written(table: str, id: str, values: Item, labels: Sequence[str], condition: str = "") -> dict[str, Any]:
+    """The update that writes an entry. A condition is on both columns of values, ``#v0`` and ``#v1``."""
+    names, marks = _named(values)
+    changes = [f"{name} = :{name[1:]}" for name in names]
+    marks |= {":id4": {"S": id[7:15]}, ":now": {"N": str(int(time.time()))}}
+    expression = f"SET {', '.join(changes)}, ID4 = :id4, LastAccessTime = :now"
+    if condition:
+        names |= _NAMES
+    if labels:
+        expression += " ADD #l :labels"
+        names["#l"] = "Labels"
+        marks[":labels"] = {"SS": labels}
+    return {
+        "TableName": table,
+        "Key": key_of(id),
+        "UpdateExpression": expression,
+        **({"ConditionExpression": condition} if condition else {}),
+        "ExpressionAttributeNames": names,
+        "ExpressionAttributeValues": marks,
+    }
+
+
+def written_back(table: str, id: str, values: Item, labels: Sequence[str]) -> dict[str, Any]:
+    """The update that writes an entry that went; on the condition that nobody gave it another value."""
+    return written(table, id, values, labels, f"{_HAS_NO_VALUE} OR {_has(values)}")
+
+
+def renewed(table: str, id: str, values: Item) -> dict[str, Any]:
+    """The update that renews the time of use of an entry, on the condition that it has these values."""
+    names, marks = _named(values)
+    return {
+        "TableName": table,
+        "Key": key_of(id),
+        "UpdateExpression": "SET LastAccessTime = :now ADD AccessCount :one",
+        "ConditionExpression": _has(values),
+        "ExpressionAttributeNames": names,
+        "ExpressionAttributeValues": marks | {":now": {"N": str(int(time.time()))}, ":one": {"N": "1"}},
+    }
+
+
+def _has(values: Item) -> str:
+    return " AND ".join([f"{name} = :{name[1:]}" for name in _named(values)[0]])
+
+
+def _named(values: Item) -> tuple[dict[str, str], Item]:
+    """Names and marks of values in expressions."""
+    names = {name: column for name, column in _NAMES.items() if column in values}
+    return names, {f":{name[1:]}": values[column] for name, column in names.items()}
+
+
+async def changed(
+    database: DynamoDB, operation: str, request: dict[str, Any], *, until_s: float = math.inf
+) -> bool:
+    """Make a change unless its condition is not met; whether it was made."""
+    try:
+        await database.call(operation, request, until_s=until_s)
+    except ReflowError as err:
+        if err.kind is not ErrorKind.PRECONDITION:
+            raise
+        return False
+    return True
 
 
 def value_of(key: Key, item: Item) -> Digest | ReflowError:

@@ -7,10 +7,13 @@ transport lacks (a proxy, an endpoint that only botocore can work out) boto3 mak
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from reflow.aws.dynamohttp import CallError, DirectTransport
@@ -22,7 +25,8 @@ CONCURRENCY = 32
 ATTEMPTS = 12
 FIRST_DELAY_S = 0.05
 MAX_DELAY_S = 5.0
-_BATCH = 100
+BATCH = 100
+"""How many items are asked for in one request."""
 
 Item = dict[str, dict[str, Any]]
 Request = dict[str, Any]
@@ -105,16 +109,20 @@ class DynamoDB:
         self._threads = ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="dynamodb")
         self._opening = asyncio.Lock()
 
-    async def call(self, operation: str, request: Request) -> dict[str, Any]:
-        """Make a call, again while that can help. Raises what `error_of` says."""
+    async def call(self, operation: str, request: Request, *, until_s: float = math.inf) -> dict[str, Any]:
+        """Make a call, again while that can help. Raises what `error_of` says.
+
+        Nothing is sent later than ``until_s`` (of `time.monotonic`): TIMEOUT.
+        """
         loop = asyncio.get_running_loop()
         if self._transport is None:
             async with self._opening:
                 if self._transport is None:
                     self._transport = await loop.run_in_executor(self._threads, self._open)
+        send = partial(_send_until, until_s, self._transport) if until_s < math.inf else self._transport.send
         for attempt in range(ATTEMPTS):
             try:
-                return await loop.run_in_executor(self._threads, self._transport.send, operation, request)
+                return await loop.run_in_executor(self._threads, send, operation, request)
             except CallError as fault:
                 if attempt + 1 == ATTEMPTS or not is_passing(fault):
                     raise await self._named(operation, request, fault) from fault
@@ -156,7 +164,7 @@ class DynamoDB:
 
     async def batch_get(self, table: str, ids: list[str], **options: Any) -> AsyncIterator[Item]:
         """Items by their ``ID``, in hundreds at once, in no order; absent ones are left out."""
-        parts = [ids[start : start + _BATCH] for start in range(0, len(ids), _BATCH)]
+        parts = [ids[start : start + BATCH] for start in range(0, len(ids), BATCH)]
         for items in await gather(lambda part: self._hundred(table, part, options), parts):
             for item in items:
                 yield item
@@ -219,9 +227,17 @@ class DynamoDB:
             self._transport.close()
 
 
+def _send_until(until_s: float, transport: Transport, operation: str, request: Request) -> dict[str, Any]:
+    """Make a call unless it is too late: it may have waited for a thread."""
+    if time.monotonic() > until_s:
+        raise ReflowError(Kind.TIMEOUT, f"dynamodb.{operation}", cause="it was not sent in time")
+    return transport.send(operation, request)
+
+
 async def gather(work: Callable[[_T], Awaitable[Any]], things: Iterable[_T]) -> list[Any]:
     """Do some work on each thing, at most `CONCURRENCY` at once, all of them; then raise the first error."""
-    waiting = iter(list(enumerate(things)))
+    numbered = list(enumerate(things))
+    waiting = iter(numbered)
     results: dict[int, Any] = {}
     errors: list[ReflowError] = []
 
@@ -233,7 +249,7 @@ async def gather(work: Callable[[_T], Awaitable[Any]], things: Iterable[_T]) -> 
                 errors.append(err)
 
     async with asyncio.TaskGroup() as group:
-        for _ in range(CONCURRENCY):
+        for _ in range(min(CONCURRENCY, len(numbered))):
             group.create_task(worker())
     if errors:
         raise errors[0]

@@ -4,10 +4,11 @@ Live are entries that were used since the threshold (or that are to be kept), th
 and the objects that the record of runs refers to. What may be in use always stays: what was of use within the
 last day, and with runs under way everything since a day before the oldest began.
 
-Others may use the stores meanwhile (decision 0014). A run renews an entry's time of use before it takes its
-value, and an entry whose time was renewed is not removed; entries go before objects, and between the two
-what is used or written by then is looked at again; afterwards what was written against an object that went
-is taken out, so that no entry points to nothing.
+Others may use the stores meanwhile (decision 0014). A run renews an entry's time of use soon after it has
+taken its value, and an entry whose time was renewed is not removed; one that was removed in between is put
+back. Entries go before objects; between the two, after a pause for renewals, what is used or written by then
+is looked at again; afterwards what was written against an object that went is taken out, so that no entry
+points to nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol
 
 from reflow.assoc import Assoc, AssocEntry, Collectable, Kind, Revivable
 from reflow.core.digest import Digest
@@ -33,7 +34,7 @@ from reflow.repository.maintenance import (
     Standing,
     collect_objects,
 )
-from reflow.runtime.collectpace import Pace, Progress
+from reflow.runtime.collectpace import Pace, Progress, batches
 from reflow.runtime.collectstate import CollectState
 from reflow.runtime.log import Log
 
@@ -41,14 +42,12 @@ ENTRY_GRACE_S = 2 * GRACE_S
 """An entry of use within the last day: its time of use is renewed once a day at most."""
 
 CLOCKS_DIFFER_S = 3600
-_BATCH = 1000
 _READ_AT_ONCE = 64
 _REMOVED_AT_ONCE = 200
 _SAMPLE = 20
 
 Matcher = Callable[[frozenset[str]], bool]
 """Tells by the labels of an entry."""
-_T = TypeVar("_T")
 
 
 class CollectRequest(NamedTuple):
@@ -87,7 +86,7 @@ class Scope(NamedTuple):
 
     ``records`` are objects that something besides the index refers to. Runs under way may use what was of use
     since ``in_use_since_s`` (Unix seconds; infinite when there is none). With ``is_shared`` there may be runs
-    that nobody knows of; ``settle_s`` is how long those of the original take to renew times of use.
+    that nobody knows of; ``settle_s`` is longer than they take to renew times of use.
     """
 
     repository: Values
@@ -161,12 +160,12 @@ class Collector:
         """
         await self._state.open()
         if self._scope.records is not None:
-            async for digests in _batches(self._scope.records):
+            async for digests in batches(self._scope.records):
                 self._state.references.add(digests, Standing.RECORDED)
         if self._scope.assoc is None:
             return
         rows = self._collectable
-        async for entries in _batches(rows.rows()):
+        async for entries in batches(rows.rows()):
             await self._sort(rows, entries)
             self._progress.tell(
                 f"{self.entries.scanned} associations scanned, {self.entries.removed} removed"
@@ -305,14 +304,23 @@ class Collector:
 
     async def _spare_fresh(self, rows: Collectable) -> None:
         """What entries refer to that were made or used since we began is live."""
-        if self.entries.removed:
-            await self._settle()
-        async for entries in _batches(rows.rows(self._fresh_s)):
+        await self._settle()  # whoever removed an entry: others collect, too
+        async for entries in batches(rows.rows(self._fresh_s)):
             if isinstance(rows, Revivable):
-                lost = await self._state.removed([entry.key for entry in entries if not entry.values])
-                self.entries.revived += await rows.revive(lost)
-                entries += lost
+                entries += await self._revive(rows, [entry.key for entry in entries if not entry.values])
             await self._note(entries, Standing.LIVE)
+
+    async def _revive(self, rows: Revivable, keys: Sequence[Digest]) -> list[AssocEntry]:
+        """Give entries back that an original program has looked up while we removed them."""
+        lost = await self._state.removed(keys)
+        if len(lost) < len(keys):
+            cause = (
+                f"{len(keys) - len(lost)} entries in use were removed by somebody else, what they refer to"
+                " is not known: no object is removed; collect again after an hour"
+            )
+            raise ReflowError(ErrorKind.PRECONDITION, "collect", cause=cause)
+        self.entries.revived += await rows.revive(lost)
+        return lost
 
     async def _settle(self) -> None:
         """Let what others have begun become visible."""
@@ -362,7 +370,7 @@ class Collector:
 
     async def _undo(self, rows: Collectable) -> None:
         """Take out what was written meanwhile, on the strength of an object that has gone."""
-        async for entries in _batches(rows.rows(self._fresh_s)):
+        async for entries in batches(rows.rows(self._fresh_s)):
             noted = await self._state.notes({each for entry in entries for each in entry.values.values()})
             for entry in entries:
                 doubtful = {
@@ -384,14 +392,3 @@ class Collector:
                 raise
             return False
         return True
-
-
-async def _batches(items: AsyncIterator[_T]) -> AsyncIterator[list[_T]]:
-    batch: list[_T] = []
-    async for item in items:
-        batch.append(item)
-        if len(batch) == _BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

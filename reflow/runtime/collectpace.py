@@ -1,13 +1,16 @@
-"""How fast a collection goes, and that it says how far it is."""
+"""How fast a collection goes, how much it takes at once, and that it says how far it is."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
 
 from reflow.runtime.log import Log
 
+_BATCH = 1000
 _TOLD_EVERY_S = 30.0
+_T = TypeVar("_T")
 
 
 class Pace:
@@ -47,3 +50,15 @@ class Progress:
         if now_s - self._told_s >= _TOLD_EVERY_S:
             self._told_s = now_s
             self._log.info(text)
+
+
+async def batches(items: AsyncIterator[_T]) -> AsyncIterator[list[_T]]:
+    """Some items at once."""
+    batch: list[_T] = []
+    async for item in items:
+        batch.append(item)
+        if len(batch) == _BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from reflow.repository.blobmaintenance import BlobObjects
 
 SETTLE_S = 20.0
-"""How long renewals of times of use by original programs, made behind their look-ups, may take."""
+"""How long renewals of times of use, made behind look-ups, may take; ours: half of it (`assoc.renewal`)."""
 
 _SILENT = timedelta(hours=1)
 """How long a run's process may say nothing and yet live."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import shutil
 import time
@@ -212,6 +213,7 @@ async def test_what_is_looked_up_while_we_collect_stays(place: Place) -> None:
     rows = sorted([row async for row in assoc.rows()], key=lambda row: row.key != keys[1][1])
     found = await reader.get_many(keys[1:2])
     assert set(found) == {keys[1]}
+    await reader.close()  # its renewal has landed
     read = late._database.batch_get
 
     async def slow_read(table: str, ids: list[str], **options: Any) -> AsyncIterator[Any]:
@@ -221,11 +223,57 @@ async def test_what_is_looked_up_while_we_collect_stays(place: Place) -> None:
             yield item
 
     late._database.batch_get = slow_read  # type: ignore[method-assign]
-    assert len(await late.get_many(keys)) == 2  # one went while it was looked up: a miss
-    assert {row.key async for row in assoc.rows()} == {rows[0].key, rows[2].key}
-    assert await assoc.delete_unused(rows[2:]) == 0
-    for each in (assoc, reader, late):
-        await each.close()
+    assert len(await late.get_many(keys)) == 3
+    await late.close()  # one went while it was looked up, and was put back
+    began_s = int(time.time()) - 60
+    assert {row.key: row.values async for row in assoc.rows(began_s)} == {row.key: row.values for row in rows}
+    assert await assoc.delete_unused(rows) == 0
+    await assoc.close()
+
+
+async def test_what_is_put_back_is_what_was_looked_up(place: Place) -> None:
+    """Also an old value, which is a list; and never over what somebody else has written meanwhile."""
+    place.now_s = time.time()
+    await place.add("old", 3, 30)
+    assoc = place.assoc()
+    keys = [key_of(str(Digest.of_text(f"old {number}"))) for number in range(3)]
+    first = {"TableName": place.table, "Key": keys[0]}
+    await assoc._database.call(
+        "UpdateItem",
+        {
+            **first,
+            "UpdateExpression": "SET #v = :v",
+            "ExpressionAttributeNames": {"#v": "Value"},
+            "ExpressionAttributeValues": {":v": {"L": [{"S": str(Digest.of(b"v"))}, {"S": "more"}]}},
+        },
+    )
+    before = [await assoc._database.call("GetItem", {**first, "Key": key}) for key in keys]
+    warnings: list[str] = []
+    reader = place.assoc()
+    reader._warn = warnings.append
+    is_read = asyncio.Event()
+    call = reader._database.call
+
+    async def slow_call(operation: str, request: Any, **options: Any) -> dict[str, Any]:
+        if operation == "UpdateItem":
+            await is_read.wait()
+        return await call(operation, request, **options)
+
+    reader._database.call = slow_call  # type: ignore[method-assign]
+    assert len(await reader.get_many([(V2, Digest.of_text(f"old {number}")) for number in range(3)])) == 3
+    for key in keys[:2]:
+        await assoc._database.call("DeleteItem", {**first, "Key": key})
+    await assoc.put_many({(V2, Digest.of_text("old 1")): Digest.of(b"another")})
+    is_read.set()
+    await reader.close()
+    after = [await assoc._database.call("GetItem", {**first, "Key": key}) for key in keys]
+    for number, value in ((0, before[0]), (2, before[2])):
+        for column in ("Value", "ValueV2", "ID4"):
+            assert after[number]["Item"].get(column) == value["Item"].get(column)
+    assert after[1]["Item"]["ValueV2"] == {"S": str(Digest.of(b"another"))}
+    assert after[2]["Item"]["AccessCount"] == {"N": "1"}
+    assert len(warnings) == 1
+    await assoc.close()
 
 
 async def test_what_an_original_renewed_too_late_is_given_back(place: Place) -> None:

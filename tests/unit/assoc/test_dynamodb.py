@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from reflow.assoc import Kind, dynamodb
+from reflow.assoc import Kind, dynamodb, renewal
 from reflow.assoc.dynamodb import DynamoAssoc
 from reflow.aws import dynamodb as client
 from reflow.aws.dynamohttp import CallError
@@ -108,23 +108,17 @@ async def test_a_hit_refreshes_its_time_once_a_day(age_s: int, updates: int) -> 
     assert [operation for operation, _ in script.asked].count("UpdateItem") == updates
 
 
-async def test_an_entry_that_goes_while_it_is_looked_up_is_a_miss() -> None:
-    gone = CallError("ConditionalCheckFailedException", "no", 400)
-    script = Script(found({**ITEM, "LastAccessTime": {"N": "5"}}), gone)
-    assert await assoc_of(script).get_many([NEW]) == {}
-    # A row that an original program left of it, with a time alone, is none either.
-    condition = script.asked[-1][1]["ConditionExpression"]
-    assert condition == "attribute_exists(#v) OR attribute_exists(ValueV2)"
-
-
 async def test_a_long_run_refreshes_again_after_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = [1e9]
-    monkeypatch.setattr(dynamodb, "time", SimpleNamespace(time=lambda: now_s[0]))
+    for module in (dynamodb, renewal):
+        clock = SimpleNamespace(time=lambda: now_s[0], monotonic=lambda: now_s[0])
+        monkeypatch.setattr(module, "time", clock)
     script = Script(found({**ITEM, "LastAccessTime": {"N": "5"}}))
     assoc = assoc_of(script)
     for hours in (0, 1, 23, 25):
         now_s[0] = 1e9 + hours * 3600
         assert await assoc.get_many([NEW]) == {NEW: VALUE}
+    await assoc.close()
     assert [operation for operation, _ in script.asked].count("UpdateItem") == 2
 
 

@@ -7,6 +7,7 @@ import random
 import shutil
 import tempfile
 from collections.abc import Coroutine, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,6 +36,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> None:
     readers=st.lists(st.integers(0, 4), max_size=2),
     originals=st.lists(st.integers(0, 4), max_size=2),
     writers=st.lists(st.sets(st.sampled_from(CONTENTS), min_size=1, max_size=2), max_size=3),
+    has_another=st.booleans(),
     threshold_days=st.sampled_from([0, 2, 2, 30]),
     speeds=st.lists(st.sampled_from([1, 4, 16]), min_size=10, max_size=10),
     seed=st.integers(0, 2**32),
@@ -45,6 +47,7 @@ def test_nothing_that_is_used_meanwhile_goes(
     readers: list[int],
     originals: list[int],
     writers: list[set[bytes]],
+    has_another: bool,
     threshold_days: int,
     speeds: list[int],
     seed: int,
@@ -66,16 +69,17 @@ def test_nothing_that_is_used_meanwhile_goes(
             world.add_entry(KEYS[number], value, days)
         request = CollectRequest(NOW_S - threshold_days * DAY_S, nothing, nothing, dry_run=False, rate=10**9)
         work = [
-            world.collect(request),
+            world.collect_together(request, is_another=False) if has_another else world.collect(request),
             *[world.read(KEYS[number]) for number in readers],
             *[world.read_as_original(KEYS[number]) for number in originals],
             *[world.write(KEYS[5 + n], sorted(contents)) for n, contents in enumerate(writers)],
+            *([world.collect_together(request, is_another=True)] if has_another else []),
         ]
 
         run_together(world, work)
         check(world, rows)
     finally:
-        world.state.close(is_done=True)
+        world.close()
         shutil.rmtree(directory)
 
 
@@ -123,9 +127,43 @@ def test_an_original_that_renews_behind_its_look_up_is_waited_for() -> None:
             request = CollectRequest(NOW_S - 30 * DAY_S, nothing, nothing, dry_run=False, rate=10**9)
             run_together(world, [world.collect(request), world.read_as_original(KEYS[0])])
         finally:
-            world.state.close(is_done=True)
+            world.close()
             shutil.rmtree(directory)
         revived += world.collector.entries.revived
         hits += world.outcomes["original: hit"]
     assert revived > 3
     assert hits >= revived
+
+
+def first(name: str, names: Sequence[str]) -> int:
+    """Whose turn it is; anybody's if that one does not wait for any."""
+    return names.index(name) if name in names else 0
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_an_entry_that_went_between_look_up_and_renewal_is_put_back(tmp_path: Path, others: int) -> None:
+    """Also by somebody else: who has removed nothing himself waits as well."""
+
+    def pick(names: Sequence[str]) -> int:
+        if not world.outcomes["ours: hit"]:
+            return len(names) - 1 - first("1", names[::-1])  # the renewal waits before it
+        busy = [name for name in ("0", "2")[: 1 + others] if name not in world.settling]
+        return first(busy[0] if busy else "1", names)
+
+    world = World(Turns(pick), str(tmp_path / "state"))
+    world.add_result(KEYS[0], [b"old"], 40)
+    world.add_result(KEYS[1], [b"new"], 5)
+    request = CollectRequest(NOW_S - 30 * DAY_S, nothing, nothing, dry_run=False, rate=10**9)
+    work = [world.collect(request), world.read(KEYS[0])]
+    if others:
+        work.append(world.collect_together(request, is_another=True))
+    run_together(world, work)
+    assert world.collector.entries.removed == 1
+    assert world.dynamo.items[str(KEYS[0])] == {
+        "ID": {"S": str(KEYS[0])},
+        "ID4": {"S": KEYS[0].short},
+        "ValueV2": {"S": str(Digest.of(fileset_of([b"old"])))},
+        "LastAccessTime": {"N": str(int(NOW_S))},
+        "Labels": {"SS": ["user=jo"]},
+    }
+    assert world.is_whole(Digest.of(fileset_of([b"old"])))

@@ -78,6 +78,19 @@ async def test_labels_do_not_take_what_was_used_within_the_last_day(tmp_path: Pa
     assert not world.is_there(Digest.of(b"2"))
 
 
+async def test_what_was_stored_within_the_last_day_stays_whatever_the_threshold(tmp_path: Path) -> None:
+    """Somebody may be about to write an entry for it."""
+    world = world_at(tmp_path)
+    world.add_result(KEYS[0], [NEW], 1)
+    young, old = world.add(b"an upload of now", 0.5), world.add(OLD, 3)
+    await collect(world, days=0)
+    assert (world.is_there(young), world.is_there(old)) == (True, False)
+    objects = world.collector.objects
+    assert (objects.removed, objects.held) == (1, 3)
+    await collect(world, days=-1)
+    assert world.is_there(young)
+
+
 async def test_rows_without_values_or_times_go(tmp_path: Path) -> None:
     """The original leaves them, and the objects of the latter are no garbage to whoever looks them up."""
     world = world_at(tmp_path)
@@ -88,6 +101,19 @@ async def test_rows_without_values_or_times_go(tmp_path: Path) -> None:
         del world.dynamo.items[str(KEYS[number])]["ValueV2"]
     await collect(world)
     assert list(world.dynamo.items) == [str(KEYS[2])]
+
+
+async def test_an_entry_in_use_that_somebody_else_removed_keeps_all_objects(tmp_path: Path) -> None:
+    """Only who removed it knows what it referred to."""
+    world = world_at(tmp_path)
+    world.add_result(KEYS[0], [NEW], 5)
+    old = world.add(OLD, 40)
+    world.add_entry(KEYS[1], b"", 0)
+    del world.dynamo.items[str(KEYS[1])]["ValueV2"]
+    with pytest.raises(ReflowError, match="1 entries in use were removed by somebody else") as caught:
+        await collect(world)
+    assert caught.value.kind is ErrorKind.PRECONDITION
+    assert world.is_there(old)
 
 
 async def test_broken_rows_stay(tmp_path: Path) -> None:
