@@ -80,6 +80,10 @@ class DataPath(Protocol):
         """
         ...
 
+    async def put_file(self, target: Target, path: str, headers: dict[str, str], *, most: int) -> int:
+        """Store a file as `put` does if it has at most ``most`` bytes; its size. A larger one is not sent."""
+        ...
+
     async def put_part(self, target: Target, upload: str, number: int, body: Body) -> str:
         """Store one part of a multipart upload; its ETag."""
         ...

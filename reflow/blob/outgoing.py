@@ -17,6 +17,14 @@ _HELD = 1 << 20
 _CHUNK = 256 << 10
 
 
+def size_of(path: str) -> int:
+    """A file's size, in bytes."""
+    try:
+        return os.stat(path).st_size
+    except OSError as err:
+        raise translate_error(err, "s3.upload", path) from err
+
+
 class Outgoing:
     """A body that is open. ``data`` is all of it, or else it is sent from the descriptor."""
 
@@ -54,6 +62,17 @@ class Outgoing:
                 raise self._is_short()
         connection.finish()
 
+    def held(self) -> Outgoing:
+        """The same in memory. Raises INTEGRITY for a file that is too short."""
+        path, offset, size = self._part
+        try:
+            data = os.pread(self._descriptor, size, offset)
+        except OSError as err:
+            raise translate_error(err, "s3.upload", path) from err
+        if len(data) != size:
+            data = b"".join(map(bytes, self._chunks()))
+        return Outgoing(data, -1, self._part)
+
     def _chunks(self) -> Iterator[bytes | memoryview]:
         if self._data is not None:
             yield self._data
@@ -87,8 +106,6 @@ def opened(body: Body) -> Iterator[Outgoing]:
         raise translate_error(err, "s3.upload", body.path) from err
     try:
         outgoing = Outgoing(None, descriptor, body)
-        if body.size <= _HELD:
-            outgoing = Outgoing(b"".join(map(bytes, outgoing._chunks())), -1, body)
-        yield outgoing
+        yield outgoing.held() if body.size <= _HELD else outgoing
     finally:
         os.close(descriptor)
