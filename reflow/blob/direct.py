@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from reflow.aws.error import refusal
+from reflow.aws.error import refusal, unreachable
 from reflow.aws.httpconnection import Answer, Connection, CutError, Origin, Pool
 from reflow.aws.session import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
 from reflow.aws.sigv4 import (
@@ -223,11 +223,15 @@ class DirectPath:
         except UnicodeEncodeError as err:
             raise ReflowError(Kind.INVALID, op, subject, cause=f"cannot be sent: {err.reason}") from err
         except TimeoutError as err:
-            raise ReflowError(Kind.TIMEOUT, op, subject, cause=str(err)) from err
+            raise ReflowError(Kind.TIMEOUT, op, subject, cause=self._unreachable(op, err)) from err
         except OSError as err:
-            raise ReflowError(Kind.NET, op, subject, cause=str(err)) from err
+            raise ReflowError(Kind.NET, op, subject, cause=self._unreachable(op, err)) from err
         finally:
             stop.is_ended = True
+
+    def _unreachable(self, op: str, err: OSError) -> str:
+        origin = self._route.origin
+        return unreachable(op, f"{origin.host}:{origin.port}: {err.strerror or err}")
 
     def _attempt(self, request: _Request, body: Outgoing, receive: Receive[T], stop: _Stop) -> T:
         """Make a request; again when a kept connection was closed before it was answered."""

@@ -298,7 +298,9 @@ def test_runs_of_a_batch_find_what_those_of_another_machine_left(machine: Machin
 
 def test_a_server_that_is_not_there_is_an_error_that_may_go_away(machine: Machine) -> None:
     done = run(machine(), chain(), AWS_ENDPOINT_URL_S3="http://127.0.0.1:1")
-    done.failed("s3.bucket", "network error", code=10)
+    done.failed(
+        "s3.bucket", "network error", "127.0.0.1:1", "check the network, and AWS_ENDPOINT_URL_S3", code=10
+    )
 
 
 def test_a_run_is_looked_at_from_another_machine(machine: Machine) -> None:
