@@ -12,6 +12,7 @@ import contextlib
 import os
 import re
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -40,6 +41,8 @@ T = TypeVar("T")
 _MOST_ERROR = 64 << 10
 _CONDITIONS = ("if-match", "if-none-match")
 _POLL_S = 0.005
+_LONGEST_DOUBT_S = 10.0
+"""How long a cancelled call waits for the answer to what it has sent whole."""
 
 
 class Route(NamedTuple):
@@ -79,13 +82,15 @@ Receive = Callable[[Connection, Answer], T]
 class _Stop:
     """Ends a call from another thread, by cutting the connection that it uses.
 
-    ``is_ended``: the call's thread does nothing more.
+    After `commit` the server may carry the call out, so that its answer is waited for, unless that takes
+    too long. ``is_ended``: the call's thread does nothing more.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._connection: Connection | None = None
         self._is_set = False
+        self._is_committed = False
         self.is_ended = False
 
     def watch(self, connection: Connection) -> None:
@@ -95,10 +100,18 @@ class _Stop:
                 raise CutError("cancelled")
             self._connection = connection
 
+    def commit(self, is_change: bool) -> None:
+        """From now on `__call__` cuts no change. Raises CutError when it was called before."""
+        with self._lock:
+            if self._is_set:
+                raise CutError("cancelled")
+            self._is_committed = is_change
+
     def let_go(self) -> None:
         """Leave the connection alone again."""
         with self._lock:
             self._connection = None
+            self._is_committed = False
 
     def __call__(self) -> bool:
         """Stop; whether a connection was in use, so that its thread has to be waited for."""
@@ -106,8 +119,15 @@ class _Stop:
             self._is_set = True
             if self._connection is None:
                 return False
-            self._connection.stop()
+            if not self._is_committed:
+                self._connection.stop()
             return True
+
+    def cut(self) -> None:
+        """Cut the connection, come what may."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.stop()
 
 
 class DirectPath:
@@ -210,7 +230,10 @@ class DirectPath:
             return await self._blocking(work, stop)
         except asyncio.CancelledError:
             if stop():
+                until = time.monotonic() + _LONGEST_DOUBT_S
                 while not stop.is_ended:
+                    if time.monotonic() > until:
+                        stop.cut()
                     with contextlib.suppress(asyncio.CancelledError):
                         await asyncio.sleep(_POLL_S)
             raise
@@ -239,7 +262,7 @@ class DirectPath:
         connection = self._pool.take()
         try:
             stop.watch(connection)
-            return self._exchange(connection, request, head, body, receive)
+            return self._exchange(connection, request, head, body, receive, stop)
         except (CutError, ConnectionError):
             if not connection.was_used or connection.is_answered or not request.is_repeatable:
                 raise
@@ -249,16 +272,22 @@ class DirectPath:
         connection = self._pool.take(fresh=True)
         try:
             stop.watch(connection)
-            return self._exchange(connection, request, head, body, receive)
+            return self._exchange(connection, request, head, body, receive, stop)
         finally:
             stop.let_go()
             self._pool.give(connection)
 
     def _exchange(
-        self, connection: Connection, request: _Request, head: bytes, body: Outgoing, receive: Receive[T]
+        self,
+        connection: Connection,
+        request: _Request,
+        head: bytes,
+        body: Outgoing,
+        receive: Receive[T],
+        stop: _Stop,
     ) -> T:
         try:
-            body.send(connection, head)
+            body.send(connection, head, partial(stop.commit, request.method == "PUT"))
         except (BrokenPipeError, ConnectionResetError):
             answer = connection.answer(request.method)  # it may have refused before it had all
             if answer.status in request.accepted:

@@ -6,7 +6,7 @@ import base64
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from reflow.aws.httpconnection import Connection
 from reflow.blob.datapath import Body, FilePart
@@ -52,13 +52,18 @@ class Outgoing:
             total.update(chunk)
         return total.hexdigest()
 
-    def send(self, connection: Connection, head: bytes) -> None:
-        """Send it after a request's head."""
+    def send(self, connection: Connection, head: bytes, commit: Callable[[], None]) -> None:
+        """Send it after a request's head; ``commit`` is called before the server can have all of it."""
         if self._data is not None:
+            commit()
             connection.begin(head + self._data)
         else:
             connection.begin(head)
-            if not connection.send_file(self._descriptor, self._part.offset, self._part.size):
+            last = self._part.offset + self._part.size - 1
+            if not connection.send_file(self._descriptor, self._part.offset, self._part.size - 1):
+                raise self._is_short()
+            commit()
+            if not connection.send_file(self._descriptor, last, 1):
                 raise self._is_short()
         connection.finish()
 
