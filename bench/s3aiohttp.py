@@ -19,8 +19,8 @@ import aiohttp
 from yarl import URL
 
 from reflow.aws.sigv4 import EMPTY_PAYLOAD, Access, Scope, authorization, encoded, timestamp
+from reflow.blob.gather import MOVED_AT_ONCE
 from reflow.blob.s3part import READ_PART, READ_WHOLE, SMALLEST_PART, Part, parts
-from reflow.repository.layered import MOVED_AT_ONCE
 
 ENDPOINT = os.environ["AWS_ENDPOINT_URL_S3"]
 ACCESS = Access(os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"], None)

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from reflow.aws.session import AwsSession
 from reflow.blob import Bucket
+from reflow.blob.gather import MOVED_AT_ONCE
 from reflow.blob.s3 import S3Store
 from reflow.core.digest import Digest
 from reflow.disk.blocking import Blocking
-from reflow.repository.layered import MOVED_AT_ONCE
 
 
 def digest_of(path: str) -> Digest:

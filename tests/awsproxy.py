@@ -27,6 +27,8 @@ _BUCKET_ACTIONS = {
     ("GET", "policy"): "s3:GetBucketPolicy",
     ("PUT", "policy"): "s3:PutBucketPolicy",
     ("DELETE", "policy"): "s3:DeleteBucketPolicy",
+    ("GET", "versioning"): "s3:GetBucketVersioning",
+    ("GET", "versions"): "s3:ListBucketVersions",
     ("GET", "lifecycle"): "s3:GetLifecycleConfiguration",
     ("PUT", "lifecycle"): "s3:PutLifecycleConfiguration",
     ("GET", "location"): "s3:GetBucketLocation",

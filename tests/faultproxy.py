@@ -76,14 +76,14 @@ class Message(NamedTuple):
         return "\r\n".join(lines).encode("latin-1") + self.body
 
 
-class _Reply(NamedTuple):
+class Reply(NamedTuple):
     """What a client gets, and whether its connection ends then."""
 
     data: bytes
     is_last: bool = False
 
 
-_NOTHING = _Reply(b"", is_last=True)
+NOTHING = Reply(b"", is_last=True)
 
 
 class FaultProxy:
@@ -134,18 +134,18 @@ class FaultProxy:
         finally:
             writer.transport.abort()
 
-    async def _reply(self, request: Message) -> _Reply:
+    async def _reply(self, request: Message) -> Reply:
         """What the client gets."""
         fault, chance = self._draw(request)
         if isinstance(fault, Message):
-            return _Reply(fault.encoded())
+            return Reply(fault.encoded())
         if fault is not None:
             self.done[fault] += 1
         if fault is Fault.CUT_BEFORE:
-            return _NOTHING
+            return NOTHING
         if fault is Fault.CUT_REQUEST:
             await self._ask(request, chance.randrange(len(request.body)))
-            return _NOTHING
+            return NOTHING
         if fault in _REFUSALS and fault is not Fault.INTERNAL_AFTER:
             return _refusal(fault, request)
         if fault is Fault.CORRUPT_REQUEST:
@@ -154,7 +154,7 @@ class FaultProxy:
             await asyncio.sleep(chance.uniform(0, _LONGEST_DELAY_S))
         answer = await self._ask(request)
         if answer is None or fault is Fault.CUT_AFTER:
-            return _NOTHING
+            return NOTHING
         if fault is Fault.INTERNAL_AFTER:
             return _refusal(fault, request)
         return _harmed(request, answer, fault, chance)
@@ -196,9 +196,9 @@ def error_answer(status: int, code: str, *headers: tuple[str, str], is_head: boo
     return xml_answer(status, body, *headers, is_head=is_head)
 
 
-def _refusal(fault: Fault, request: Message) -> _Reply:
+def _refusal(fault: Fault, request: Message) -> Reply:
     is_head = request.line.startswith("HEAD ")
-    return _Reply(error_answer(*_REFUSALS[fault], is_head=is_head).encoded())
+    return Reply(error_answer(*_REFUSALS[fault], is_head=is_head).encoded())
 
 
 def _corrupted(body: bytes, chance: random.Random) -> bytes:
@@ -206,9 +206,9 @@ def _corrupted(body: bytes, chance: random.Random) -> bytes:
     return body[:place] + bytes([body[place] ^ (1 << chance.randrange(8))]) + body[place + 1 :]
 
 
-def _harmed(request: Message, answer: Message, fault: Fault | None, chance: random.Random) -> _Reply:
+def _harmed(request: Message, answer: Message, fault: Fault | None, chance: random.Random) -> Reply:
     if request.line.startswith("HEAD "):
-        return _Reply(answer.encoded())
+        return Reply(answer.encoded())
     body, is_object = answer.body, answer.line.split()[1] in ("200", "206")
     kept = chance.randrange(len(body)) if body else 0
     if fault is Fault.CORRUPT_ANSWER and body and is_object:
@@ -220,8 +220,8 @@ def _harmed(request: Message, answer: Message, fault: Fault | None, chance: rand
         answer.headers.append(("Content-Length", str(len(body))))
     data = answer._replace(body=body).encoded()
     if fault is Fault.CUT_ANSWER and body:
-        return _Reply(data[: len(data) - len(body) + kept], is_last=True)
-    return _Reply(data)
+        return Reply(data[: len(data) - len(body) + kept], is_last=True)
+    return Reply(data)
 
 
 async def _read_head(reader: asyncio.StreamReader) -> Message | None:
@@ -273,13 +273,20 @@ def _unchunked(data: bytes) -> bytes:
 def fault_proxy(upstream: str, seed: int) -> Iterator[tuple[FaultProxy, str]]:
     """A proxy that runs in a thread, and its URL. It does no harm until it is given rates."""
     proxy = FaultProxy(upstream, seed)
+    with served(proxy) as url:
+        yield proxy, url
+
+
+@contextmanager
+def served(proxy: FaultProxy) -> Iterator[str]:
+    """The URL of a proxy that runs in a thread."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="fault-proxy", daemon=True)
     thread.start()
     starting = asyncio.start_server(proxy.serve, "127.0.0.1", 0)
     server = asyncio.run_coroutine_threadsafe(starting, loop).result()
     try:
-        yield proxy, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
         asyncio.run_coroutine_threadsafe(_stop(server), loop).result()
         loop.call_soon_threadsafe(loop.stop)

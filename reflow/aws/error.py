@@ -104,6 +104,12 @@ def refusal(
     return RefusedError(kind, op, *subjects, code=code, status=status, cause=cause)
 
 
+def unreachable(op: str, what: str) -> str:
+    """The cause of an error of the network, with what to do. ``op`` begins with the service's name."""
+    service = op.partition(".")[0].upper()
+    return f"{what}: check the network, and AWS_ENDPOINT_URL_{service} or AWS_ENDPOINT_URL if one is set"
+
+
 def translate(err: Exception, op: str, *subjects: object) -> ReflowError:
     """Name what a botocore client raised. Source: blob/s3blob/s3blob.go, kind; base/cloud/awserr."""
     from botocore import exceptions as failures
@@ -119,9 +125,9 @@ def translate(err: Exception, op: str, *subjects: object) -> ReflowError:
         cause = "no AWS credentials: set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         return ReflowError(Kind.NOT_ALLOWED, op, *subjects, cause=cause)
     if isinstance(err, failures.ConnectTimeoutError | failures.ReadTimeoutError):
-        return ReflowError(Kind.TIMEOUT, op, *subjects, cause=str(err))
+        return ReflowError(Kind.TIMEOUT, op, *subjects, cause=unreachable(op, str(err)))
     if isinstance(err, failures.HTTPClientError | failures.IncompleteReadError | failures.ConnectionError):
-        return ReflowError(Kind.NET, op, *subjects, cause=str(err))
+        return ReflowError(Kind.NET, op, *subjects, cause=unreachable(op, str(err)))
     if isinstance(err, ResponseParserError | failures.FlexibleChecksumError):
         return ReflowError(Kind.TEMPORARY, op, *subjects, cause=f"damaged on its way: {err}")
     if is_settings_error(err):

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -33,7 +34,12 @@ class Scope(NamedTuple):
 
 def timestamp() -> str:
     """This moment as ``x-amz-date`` has it."""
-    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    return _written(int(time.time()))
+
+
+@lru_cache(maxsize=4)
+def _written(second: int) -> str:
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second))
 
 
 def encoded(text: str, *, safe: str = "") -> str:
@@ -55,13 +61,24 @@ def authorization(
     path, _, query = target.partition("?")
     ordered = sorted(headers)
     names = ";".join(ordered)
-    lines = [f"{name}:{' '.join(headers[name].split())}" for name in ordered]
+    lines = [f"{name}:{_folded(headers[name])}" for name in ordered]
     canonical = "\n".join([method, path, query, *lines, "", names, payload])
     moment = headers["x-amz-date"]
     limits = f"{moment[:8]}/{scope.region}/{scope.service}/aws4_request"
     text = f"AWS4-HMAC-SHA256\n{moment}\n{limits}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
-    key = b"AWS4" + access.secret.encode()
+    signature = hmac.digest(_key(access.secret, limits), text.encode(), "sha256").hex()
+    return f"AWS4-HMAC-SHA256 Credential={access.key}/{limits}, SignedHeaders={names}, Signature={signature}"
+
+
+@lru_cache(maxsize=16)
+def _key(secret: str, limits: str) -> bytes:
+    """What signs for a day, a region and a service."""
+    key = b"AWS4" + secret.encode()
     for part in limits.split("/"):
         key = hmac.digest(key, part.encode(), "sha256")
-    signature = hmac.digest(key, text.encode(), "sha256").hex()
-    return f"AWS4-HMAC-SHA256 Credential={access.key}/{limits}, SignedHeaders={names}, Signature={signature}"
+    return key
+
+
+def _folded(value: str) -> str:
+    """A header's value with single blanks."""
+    return " ".join(value.split()) if " " in value or "\t" in value else value

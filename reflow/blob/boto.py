@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from reflow.aws.error import translating
 from reflow.blob.datapath import Body, DataPath, FilePart, Place, Received, Target, payer
+from reflow.blob.outgoing import size_of
 from reflow.blob.s3part import Part
 from reflow.core.errors import Kind, ReflowError
 from reflow.disk.blocking import Blocking, to_the_end
@@ -57,6 +58,13 @@ class BotoDataPath(DataPath):
         stop = threading.Event()
         work = self._blocking(self._send, "put_object", target, body, stop, _parameters(headers))
         return await to_the_end(work, stop.set)
+
+    async def put_file(self, target: Target, path: str, headers: dict[str, str], *, most: int) -> int:
+        """Store a file that is not larger than ``most``; its size."""
+        size = await self._blocking(size_of, path)
+        if size <= most:
+            await self.put(target, FilePart(path, 0, size), headers)
+        return size
 
     async def put_part(self, target: Target, upload: str, number: int, body: Body) -> str:
         """Store one part of a multipart upload."""

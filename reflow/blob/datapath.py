@@ -76,8 +76,13 @@ class DataPath(Protocol):
 
         Here and in `put_part` the server is told a sum of what it must get, so that it refuses what was
         damaged. Once the call returns or raises, also by cancellation, nothing is sent any more and nothing
-        that was sent is still to be carried out: whoever has sent all of it waits for the answer.
+        that was sent is still to be carried out: whoever has sent all of it waits for the answer, ours for
+        10 s at most.
         """
+        ...
+
+    async def put_file(self, target: Target, path: str, headers: dict[str, str], *, most: int) -> int:
+        """Store a file as `put` does if it has at most ``most`` bytes; its size. A larger one is not sent."""
         ...
 
     async def put_part(self, target: Target, upload: str, number: int, body: Body) -> str:

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import html
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from reflow.aws.error import refusal
+from reflow.aws.error import refusal, unreachable
 from reflow.aws.httpconnection import Answer, Connection, CutError, Origin, Pool
 from reflow.aws.session import CONNECT_TIMEOUT_S, READ_TIMEOUT_S
 from reflow.aws.sigv4 import (
@@ -28,8 +29,8 @@ from reflow.aws.sigv4 import (
     encoded,
     timestamp,
 )
-from reflow.blob.datapath import Body, DataPath, Received, Target, payer
-from reflow.blob.outgoing import Outgoing, opened
+from reflow.blob.datapath import Body, DataPath, FilePart, Received, Target, payer
+from reflow.blob.outgoing import Outgoing, opened, size_of
 from reflow.blob.s3part import Part
 from reflow.core.errors import Kind, ReflowError
 from reflow.disk.blocking import Blocking
@@ -40,6 +41,8 @@ T = TypeVar("T")
 _MOST_ERROR = 64 << 10
 _CONDITIONS = ("if-match", "if-none-match")
 _POLL_S = 0.005
+_LONGEST_DOUBT_S = 10.0
+"""How long a cancelled call waits for the answer to what it has sent whole."""
 
 
 class Route(NamedTuple):
@@ -77,25 +80,38 @@ Receive = Callable[[Connection, Answer], T]
 
 
 class _Stop:
-    """Ends a call from another thread, by cutting the connection that it uses."""
+    """Ends a call from another thread, by cutting the connection that it uses.
+
+    After `commit` the server may carry the call out, so that its answer is waited for, unless that takes
+    too long. ``is_ended``: the call's thread does nothing more.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._connection: Connection | None = None
         self._is_set = False
+        self._is_committed = False
+        self.is_ended = False
 
-    @contextlib.contextmanager
-    def watching(self, connection: Connection) -> Iterator[None]:
-        """While this lasts, `__call__` cuts the connection. Raises CutError when it was called before."""
+    def watch(self, connection: Connection) -> None:
+        """From now on `__call__` cuts the connection. Raises CutError when it was called before."""
         with self._lock:
             if self._is_set:
                 raise CutError("cancelled")
             self._connection = connection
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._connection = None
+
+    def commit(self, is_change: bool) -> None:
+        """From now on `__call__` cuts no change. Raises CutError when it was called before."""
+        with self._lock:
+            if self._is_set:
+                raise CutError("cancelled")
+            self._is_committed = is_change
+
+    def let_go(self) -> None:
+        """Leave the connection alone again."""
+        with self._lock:
+            self._connection = None
+            self._is_committed = False
 
     def __call__(self) -> bool:
         """Stop; whether a connection was in use, so that its thread has to be waited for."""
@@ -103,8 +119,15 @@ class _Stop:
             self._is_set = True
             if self._connection is None:
                 return False
-            self._connection.stop()
+            if not self._is_committed:
+                self._connection.stop()
             return True
+
+    def cut(self) -> None:
+        """Cut the connection, come what may."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.stop()
 
 
 class DirectPath:
@@ -156,6 +179,18 @@ class DirectPath:
         request = _Request("put_object", "PUT", target, headers, body=body)
         return (await self._call(request, _described)).etag
 
+    async def put_file(self, target: Target, path: str, headers: dict[str, str], *, most: int) -> int:
+        """Store a file that is not larger than ``most``; its size."""
+
+        def put(stop: _Stop) -> int:
+            size = size_of(path)
+            if size <= most:
+                body = FilePart(path, 0, size)
+                self._translated(_Request("put_object", "PUT", target, headers, body=body), _described, stop)
+            return size
+
+        return await self._in_thread(put)
+
     async def put_part(self, target: Target, upload: str, number: int, body: Body) -> str:
         """Store one part of a multipart upload; its ETag."""
         query = f"partNumber={number}&uploadId={encoded(upload)}"
@@ -181,23 +216,29 @@ class DirectPath:
                 raise self._refused(connection, request, answer)
             return found
 
-        return self._translated(request, receive, _Stop(), threading.Event())
+        return self._translated(request, receive, _Stop())
 
     # One call, in a thread.
 
     async def _call(self, request: _Request, receive: Receive[T]) -> T:
+        return await self._in_thread(partial(self._translated, request, receive))
+
+    async def _in_thread(self, work: Callable[[_Stop], T]) -> T:
         """Make a request. When it is cancelled, its thread has done its last when this raises."""
-        stop, ended = _Stop(), threading.Event()
+        stop = _Stop()
         try:
-            return await self._blocking(self._translated, request, receive, stop, ended)
+            return await self._blocking(work, stop)
         except asyncio.CancelledError:
             if stop():
-                while not ended.is_set():
+                until = time.monotonic() + _LONGEST_DOUBT_S
+                while not stop.is_ended:
+                    if time.monotonic() > until:
+                        stop.cut()
                     with contextlib.suppress(asyncio.CancelledError):
                         await asyncio.sleep(_POLL_S)
             raise
 
-    def _translated(self, request: _Request, receive: Receive[T], stop: _Stop, ended: threading.Event) -> T:
+    def _translated(self, request: _Request, receive: Receive[T], stop: _Stop) -> T:
         op, subject = f"s3.{request.op}", request.target.url
         try:
             with opened(request.body) as body:
@@ -205,36 +246,48 @@ class DirectPath:
         except UnicodeEncodeError as err:
             raise ReflowError(Kind.INVALID, op, subject, cause=f"cannot be sent: {err.reason}") from err
         except TimeoutError as err:
-            raise ReflowError(Kind.TIMEOUT, op, subject, cause=str(err)) from err
+            raise ReflowError(Kind.TIMEOUT, op, subject, cause=self._unreachable(op, err)) from err
         except OSError as err:
-            raise ReflowError(Kind.NET, op, subject, cause=str(err)) from err
+            raise ReflowError(Kind.NET, op, subject, cause=self._unreachable(op, err)) from err
         finally:
-            ended.set()
+            stop.is_ended = True
+
+    def _unreachable(self, op: str, err: OSError) -> str:
+        origin = self._route.origin
+        return unreachable(op, f"{origin.host}:{origin.port}: {err.strerror or err}")
 
     def _attempt(self, request: _Request, body: Outgoing, receive: Receive[T], stop: _Stop) -> T:
         """Make a request; again when a kept connection was closed before it was answered."""
         head = self._head(request, body)
         connection = self._pool.take()
         try:
-            with stop.watching(connection):
-                return self._exchange(connection, request, head, body, receive)
+            stop.watch(connection)
+            return self._exchange(connection, request, head, body, receive, stop)
         except (CutError, ConnectionError):
             if not connection.was_used or connection.is_answered or not request.is_repeatable:
                 raise
         finally:
+            stop.let_go()
             self._pool.give(connection)
         connection = self._pool.take(fresh=True)
         try:
-            with stop.watching(connection):
-                return self._exchange(connection, request, head, body, receive)
+            stop.watch(connection)
+            return self._exchange(connection, request, head, body, receive, stop)
         finally:
+            stop.let_go()
             self._pool.give(connection)
 
     def _exchange(
-        self, connection: Connection, request: _Request, head: bytes, body: Outgoing, receive: Receive[T]
+        self,
+        connection: Connection,
+        request: _Request,
+        head: bytes,
+        body: Outgoing,
+        receive: Receive[T],
+        stop: _Stop,
     ) -> T:
         try:
-            body.send(connection, head)
+            body.send(connection, head, partial(stop.commit, request.method == "PUT"))
         except (BrokenPipeError, ConnectionResetError):
             answer = connection.answer(request.method)  # it may have refused before it had all
             if answer.status in request.accepted:
@@ -267,11 +320,13 @@ class DirectPath:
             headers["authorization"] = authorization(
                 request.method, path, headers, payload, access, self._route.scope
             )
-        if any("\r" in value or "\n" in value for value in headers.values()):
+        lines = [f"{name}: {value}" for name, value in headers.items()]
+        text = "\n".join(lines)
+        if text.count("\n") >= len(lines) or "\r" in text:
             cause = "a header that was to be sent has more than one line"
             raise ReflowError(Kind.INVALID, f"s3.{request.op}", request.target.url, cause=cause)
-        lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
-        return f"{request.method} {path} HTTP/1.1\r\n{''.join(lines)}\r\n".encode("latin-1")
+        text = text.replace("\n", "\r\n")
+        return f"{request.method} {path} HTTP/1.1\r\n{text}\r\n\r\n".encode("latin-1")
 
     # Answers.
 
@@ -331,7 +386,11 @@ def _write(descriptor: int, data: memoryview, offset: int) -> None:
 def _element(text: bytes | bytearray, name: bytes) -> str:
     """The text of an element of an error's XML; empty when it is not there."""
     found = re.search(rb"<%b>([^<]*)</%b>" % (name, name), text)
-    return html.unescape(found[1].decode(errors="replace")) if found else ""
+    if not found:
+        return ""
+    import html  # refusals are rare, and it takes a millisecond
+
+    return html.unescape(found[1].decode(errors="replace"))
 
 
 if TYPE_CHECKING:

@@ -8,6 +8,9 @@ from typing import Any, TypeVar
 
 from reflow.core.errors import ReflowError
 
+MOVED_AT_ONCE = 64
+"""Objects that are moved at the same time (decision 0011)."""
+
 T = TypeVar("T")
 Thing = TypeVar("Thing")
 

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Callable, Coroutine, Iterable
-from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Any
 
@@ -82,6 +81,8 @@ class Multipart:
 
     async def _find_lost(self, started: float) -> None:
         """Note uploads that were begun for this key since then: one may be ours whose id never came."""
+        from email.utils import parsedate_to_datetime  # several milliseconds, for what hardly ever happens
+
         with contextlib.suppress(ReflowError, KeyError, ValueError):
             page = await self._control.call(
                 "list_multipart_uploads", self._key, self._policy, Prefix=self._key

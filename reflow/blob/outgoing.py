@@ -6,7 +6,7 @@ import base64
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from reflow.aws.httpconnection import Connection
 from reflow.blob.datapath import Body, FilePart
@@ -15,6 +15,14 @@ from reflow.disk.filesystem import translate_error
 
 _HELD = 1 << 20
 _CHUNK = 256 << 10
+
+
+def size_of(path: str) -> int:
+    """A file's size, in bytes."""
+    try:
+        return os.stat(path).st_size
+    except OSError as err:
+        raise translate_error(err, "s3.upload", path) from err
 
 
 class Outgoing:
@@ -44,15 +52,31 @@ class Outgoing:
             total.update(chunk)
         return total.hexdigest()
 
-    def send(self, connection: Connection, head: bytes) -> None:
-        """Send it after a request's head."""
+    def send(self, connection: Connection, head: bytes, commit: Callable[[], None]) -> None:
+        """Send it after a request's head; ``commit`` is called before the server can have all of it."""
         if self._data is not None:
+            commit()
             connection.begin(head + self._data)
         else:
             connection.begin(head)
-            if not connection.send_file(self._descriptor, self._part.offset, self._part.size):
+            last = self._part.offset + self._part.size - 1
+            if not connection.send_file(self._descriptor, self._part.offset, self._part.size - 1):
+                raise self._is_short()
+            commit()
+            if not connection.send_file(self._descriptor, last, 1):
                 raise self._is_short()
         connection.finish()
+
+    def held(self) -> Outgoing:
+        """The same in memory. Raises INTEGRITY for a file that is too short."""
+        path, offset, size = self._part
+        try:
+            data = os.pread(self._descriptor, size, offset)
+        except OSError as err:
+            raise translate_error(err, "s3.upload", path) from err
+        if len(data) != size:
+            data = b"".join(map(bytes, self._chunks()))
+        return Outgoing(data, -1, self._part)
 
     def _chunks(self) -> Iterator[bytes | memoryview]:
         if self._data is not None:
@@ -87,8 +111,6 @@ def opened(body: Body) -> Iterator[Outgoing]:
         raise translate_error(err, "s3.upload", body.path) from err
     try:
         outgoing = Outgoing(None, descriptor, body)
-        if body.size <= _HELD:
-            outgoing = Outgoing(b"".join(map(bytes, outgoing._chunks())), -1, body)
-        yield outgoing
+        yield outgoing.held() if body.size <= _HELD else outgoing
     finally:
         os.close(descriptor)

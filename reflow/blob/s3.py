@@ -9,9 +9,7 @@ has one. ``AWS_REQUEST_PAYER=requester`` says that requests may be charged to us
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Collection, Iterable
-from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -43,7 +41,6 @@ from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ReflowError
 from reflow.core.fileset import File, Fileset
 from reflow.disk.blocking import Blocking
-from reflow.disk.filesystem import translate_error
 
 _THREADS = 64
 _PARTS_AT_ONCE = 32
@@ -146,6 +143,10 @@ class S3Bucket(Bucket):
         raise ReflowError(Kind.TEMPORARY, "s3.head_object", target.url, cause=refused.cause) from refused
 
     def _file(self, key: str, known: Received) -> File:
+        from email.utils import (
+            parsedate_to_datetime,
+        )  # several milliseconds; who moves bytes asks for no dates
+
         when = known.headers.get("last-modified", "")
         return File(
             None,
@@ -293,7 +294,6 @@ class S3Bucket(Bucket):
     ) -> None:
         """Store a file, in parts when it is large."""
         target, headers = self._target(key), _metadata(content_hash)
-        size = await self._control.blocking(_size_of, path)
 
         async def send(upload: str, part: Part) -> str:
             body = FilePart(path, part.offset, part.size)
@@ -303,11 +303,10 @@ class S3Bucket(Bucket):
                 observe(part.size)
             return etag
 
+        size = await retrying(lambda: self._path.put_file(target, path, headers, most=SMALLEST_PART))
         if size > SMALLEST_PART:
             await self._make(key, parts(size, upload_part_size(size)), send, content_hash)
-            return
-        await retrying(lambda: self._path.put(target, FilePart(path, 0, size), headers))
-        if observe is not None:
+        elif observe is not None:
             observe(size)
 
     async def _make(self, key: str, pieces: Iterable[Part], send: Send, content_hash: Digest | None) -> None:
@@ -355,13 +354,6 @@ class S3Bucket(Bucket):
 
 def _metadata(content_hash: Digest | None) -> dict[str, str]:
     return {} if content_hash is None else {HASH_HEADER: content_hash.hex()}
-
-
-def _size_of(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError as err:
-        raise translate_error(err, "s3.upload", path) from err
 
 
 if TYPE_CHECKING:

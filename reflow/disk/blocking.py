@@ -10,12 +10,13 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_Job = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", Callable[[], Any]]
+_Job = tuple["_Landing", "asyncio.Future[Any]", Callable[[], Any]]
 
 
 class Blocking:
@@ -30,6 +31,7 @@ class Blocking:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._threads = 0
         self._busy = 0
+        self._landing: _Landing | None = None
 
     async def __call__(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Return what ``function`` returns, or raise what it raises."""
@@ -39,7 +41,9 @@ class Blocking:
         if self._busy > self._threads and self._threads < self._limit:
             self._threads += 1
             threading.Thread(target=self._work, name=f"{self._name}-{self._threads}", daemon=True).start()
-        self._jobs.put((loop, future, lambda: function(*args, **kwargs)))
+        if self._landing is None or self._landing.loop is not loop:
+            self._landing = _Landing(loop)
+        self._jobs.put((self._landing, future, partial(function, *args, **kwargs)))
         try:
             return await future
         finally:
@@ -53,7 +57,7 @@ class Blocking:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            loop, future, call = job
+            landing, future, call = job
             if future.cancelled():
                 continue
             result: Any = None
@@ -62,9 +66,8 @@ class Blocking:
                 result = call()
             except BaseException as err:  # noqa: BLE001  (it is raised where the call was awaited)
                 error = err
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(_settle, future, result, error)
-            del job, future, call, result, error
+            landing.bring(future, result, error)
+            del job, landing, future, call, result, error
 
 
 async def to_the_end(work: Coroutine[Any, Any, T], stop: Callable[[], None] | None = None) -> T:
@@ -84,6 +87,30 @@ async def to_the_end(work: Coroutine[Any, Any, T], stop: Callable[[], None] | No
         if not task.cancelled():
             task.exception()
         raise
+
+
+class _Landing:
+    """Brings results to a loop; those that come before it looks wake it once."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._lock = threading.Lock()
+        self._come: list[tuple[asyncio.Future[Any], Any, BaseException | None]] = []
+
+    def bring(self, future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+        """Settle a future of the loop; from any thread."""
+        with self._lock:
+            self._come.append((future, result, error))
+            is_first = len(self._come) == 1
+        if is_first:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                self.loop.call_soon_threadsafe(self._land)
+
+    def _land(self) -> None:
+        with self._lock:
+            come, self._come = self._come, []
+        for future, result, error in come:
+            _settle(future, result, error)
 
 
 def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
+from reflow.blob.gather import MOVED_AT_ONCE
 from reflow.core.digest import Digest, DigestPrefix
 from reflow.core.errors import Kind, ReflowError, kind_of
 from reflow.core.fileset import File
@@ -25,8 +26,6 @@ from reflow.repository.filerepo import FileRepository
 from reflow.repository.gather import gather_all
 from reflow.repository.inputs import VERIFY
 from reflow.repository.objectfile import hash_file
-
-MOVED_AT_ONCE = 64
 
 
 class LayeredRepository:

@@ -23,6 +23,9 @@ RULE = {
 }
 
 
+_HIDDEN = "removed objects are hidden, not gone"
+
+
 class Noncurrent(NamedTuple):
     """Versions that are no more the newest, their bytes, and delete markers.
 
@@ -37,32 +40,50 @@ class Noncurrent(NamedTuple):
 
 def tell_noncurrent(cloud: Cloud, bucket: str) -> list[str]:
     """Lines about versions that a bucket keeps; none when it keeps none. Blocks; raises nothing of S3."""
+    about = f"s3 bucket {bucket}"
     try:
         if not cloud.call("s3", "get_bucket_versioning", Bucket=bucket).get("Status"):
             return []
-        found = _count(cloud, bucket)
-        rule = _rule(cloud, bucket)
     except CallError as err:
-        return [f"s3 bucket {bucket}: whether it keeps versions of what is removed is not known: {err}"]
-    return _lines(bucket, found, rule)
+        kept = _unknown("whether it keeps versions of what is removed", err, "s3:GetBucketVersioning")
+        return [f"{about}: {kept}"]
+    return [f"{about} keeps versions: {_HIDDEN}; {_held(cloud, bucket)}", _let_go(cloud, bucket)]
 
 
-def _lines(bucket: str, found: Noncurrent, rule: Mapping[str, Any] | None) -> list[str]:
+def _held(cloud: Cloud, bucket: str) -> str:
+    """What it holds of them."""
+    try:
+        found = _count(cloud, bucket)
+    except CallError as err:
+        return _unknown("how much it holds of them", err, "s3:ListBucketVersions")
     about, whole = ("", 1.0) if found.part >= 1 else ("about ", found.part)
-    head = (
-        f"s3 bucket {bucket} keeps versions: removed objects are hidden, not gone; now it holds"
-        f" {about}{found.versions / whole:.0f} noncurrent versions"
+    return (
+        f"now it holds {about}{found.versions / whole:.0f} noncurrent versions"
         f" ({about}{format_size(int(found.size / whole))})"
         f" and {about}{found.markers / whole:.0f} delete markers below {_PREFIX}"
     )
+
+
+def _let_go(cloud: Cloud, bucket: str) -> str:
+    """What removes them, or would."""
+    try:
+        rule = _rule(cloud, bucket)
+    except CallError as err:
+        return _unknown("whether a lifecycle rule removes them", err, "s3:GetLifecycleConfiguration")
     if rule is None:
-        return [
-            head,
+        return (
             "no lifecycle rule removes noncurrent versions: this one, added to the bucket's, would:"
-            f" {json.dumps(RULE)}",
-        ]
+            f" {json.dumps(RULE)}"
+        )
     days = rule["NoncurrentVersionExpiration"].get("NoncurrentDays")
-    return [head, f"its lifecycle rule {rule.get('ID', '')!r} removes them after {days} days"]
+    return f"its lifecycle rule {rule.get('ID', '')!r} removes them after {days} days"
+
+
+def _unknown(what: str, err: CallError, action: str) -> str:
+    advice = (
+        f"; {action} is needed, it is in the driver's policy (reflow iam-policy)" if err.is_denied else ""
+    )
+    return f"{what} is not known: {err}{advice}"
 
 
 def _count(cloud: Cloud, bucket: str) -> Noncurrent:

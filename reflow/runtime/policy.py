@@ -6,7 +6,7 @@ people who look at runs and results, or run with ``-cache=read``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from reflow.runtime.config import Config, ConfigError
@@ -74,6 +74,7 @@ _WRITE_OBJECTS = (
     "s3:ListMultipartUploadParts",
     "s3:PutObject",
 )
+_VERSIONS = ("s3:GetBucketVersioning", "s3:GetLifecycleConfiguration", "s3:ListBucketVersions")
 _READ_TABLE = ("dynamodb:BatchGetItem", "dynamodb:DescribeTable", "dynamodb:GetItem", "dynamodb:Query")
 _WRITE_TABLE = (
     "dynamodb:BatchGetItem",
@@ -122,6 +123,7 @@ def policy(role: str, where: Places, partition: str = "aws") -> dict[str, Any]:
 def _driver(where: Places, partition: str) -> list[Statement]:
     found = [
         *_own_buckets(where, partition, _WRITE_OBJECTS),
+        _statement("Versions", _VERSIONS, _buckets(filter(None, [where.repository]), partition)),
         _tables("Tables", (where.assoc, where.taskdb), partition, _WRITE_TABLE),
         *_users_buckets(where, partition),
     ]
@@ -164,11 +166,15 @@ def _users_buckets(where: Places, partition: str) -> list[Statement]:
 def _pair(name: str, buckets: Sequence[str], partition: str, objects: Sequence[str]) -> list[Statement]:
     """A statement for buckets, and one for the objects in them."""
     bucket_actions = _WRITE_BUCKET if objects is _WRITE_OBJECTS else _READ_BUCKET
-    arns = [f"arn:{partition}:s3:::{bucket}" for bucket in sorted(set(buckets))]
+    arns = _buckets(buckets, partition)
     return [
         _statement(f"{name}Buckets", bucket_actions, arns),
         _statement(f"{name}Objects", objects, [f"{arn}/*" for arn in arns]),
     ]
+
+
+def _buckets(names: Iterable[str], partition: str) -> list[str]:
+    return [f"arn:{partition}:s3:::{name}" for name in sorted(set(names))]
 
 
 def _tables(name: str, tables: Sequence[str], partition: str, actions: Sequence[str]) -> Statement:

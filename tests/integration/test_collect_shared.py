@@ -33,6 +33,7 @@ from reflow.taskdb import Run, Task
 from reflow.taskdb.dynamodb import DynamoTaskDB
 from tests import dynamotable, servers
 from tests.awsaccount import client, random_name
+from tests.awsproxy import aws_proxy
 from tests.command import Workspace
 
 DAY_S = 86400.0
@@ -327,6 +328,32 @@ async def test_versions_are_told(place: Place) -> None:
     place.s3.put_bucket_lifecycle_configuration(Bucket=place.bucket, LifecycleConfiguration={"Rules": [RULE]})
     _, rule = tell_noncurrent(cloud, place.bucket)
     assert rule == "its lifecycle rule 'reflow-noncurrent' removes them after 7 days"
+
+
+VERSIONS = {
+    "s3:GetBucketVersioning": "whether it keeps versions of what is removed is not known",
+    "s3:ListBucketVersions": "how much it holds of them is not known",
+    "s3:GetLifecycleConfiguration": "whether a lifecycle rule removes them is not known",
+}
+
+
+@pytest.mark.parametrize("missing", VERSIONS)
+async def test_a_right_that_versions_need_is_named_and_the_rest_is_told(
+    place: Place, missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.s3.put_bucket_versioning(Bucket=place.bucket, VersioningConfiguration={"Status": "Enabled"})
+    with aws_proxy(place.s3.meta.endpoint_url) as (proxy, url):
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
+        proxy.refuse = lambda action: (403, "AccessDenied") if action[0] == missing else None
+        lines = tell_noncurrent(Cloud(AwsSession(), print), place.bucket)
+    text = "\n".join(lines)
+    assert f"{VERSIONS[missing]}: " in text
+    assert f"{missing} is needed, it is in the driver's policy" in text
+    if missing == "s3:GetBucketVersioning":
+        assert len(lines) == 1
+    else:
+        assert ("holds 0 noncurrent versions" in text) == (missing != "s3:ListBucketVersions")
+        assert ("no lifecycle rule" in text) == (missing != "s3:GetLifecycleConfiguration")
 
 
 # The command.

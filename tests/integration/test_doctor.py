@@ -187,6 +187,13 @@ def test_a_server_that_does_not_answer_holds_nobody_up(cloud: Cloud) -> None:
 
 
 @pytest.mark.aws
+def test_a_server_that_is_not_there_is_named_with_what_to_do(cloud: Cloud) -> None:
+    found = findings(doctor(cloud.work, AWS_ENDPOINT_URL_S3="http://127.0.0.1:1"))[f"bucket {cloud.bucket}"]
+    assert f"http://127.0.0.1:1/{cloud.bucket}" in found["message"]
+    assert "AWS_ENDPOINT_URL" in found["mend"]
+
+
+@pytest.mark.aws
 def test_a_clock_that_is_off_is_found(cloud: Cloud) -> None:
     with aws_proxy() as (proxy, url):
         proxy.headers["Date"] = "Thu, 01 Jan 2026 00:00:00 GMT"

@@ -16,6 +16,8 @@ from reflow.aws.tables import ASSOC, TASKDB, Table, creation
 from tests import servers
 from tests.awsaccount import client, random_name, remove_bucket, remove_table
 from tests.command import Done, Workspace
+from tests.dynamofaults import DynamoFaults
+from tests.faultproxy import Fault, served
 
 pytestmark = [pytest.mark.docker, pytest.mark.s3, pytest.mark.dynamodb]
 
@@ -298,7 +300,62 @@ def test_runs_of_a_batch_find_what_those_of_another_machine_left(machine: Machin
 
 def test_a_server_that_is_not_there_is_an_error_that_may_go_away(machine: Machine) -> None:
     done = run(machine(), chain(), AWS_ENDPOINT_URL_S3="http://127.0.0.1:1")
-    done.failed("s3.bucket", "network error", code=10)
+    done.failed(
+        "s3.bucket", "network error", "127.0.0.1:1", "check the network, and AWS_ENDPOINT_URL_S3", code=10
+    )
+
+
+HARM = {
+    Fault.THROTTLED: 0.1,
+    Fault.INTERNAL: 0.05,
+    Fault.INTERNAL_AFTER: 0.05,
+    Fault.CUT_BEFORE: 0.05,
+    Fault.CUT_AFTER: 0.05,
+}
+
+
+def many() -> str:
+    """A program of seven execs that nobody has run before."""
+    lines = [
+        f'val a{n} = exec(image := "ubuntu") (out file) {{" echo {secrets.token_hex(8)} > {{{{out}}}} "}}'
+        for n in range(6)
+    ]
+    names = " ".join(f"{{{{a{n}}}}}" for n in range(6))
+    return "\n".join(
+        [*lines, f'val Main = exec(image := "ubuntu") (out file) {{" cat {names} > {{{{out}}}} "}}']
+    )
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_dynamodb_that_does_harm_loses_no_entry(machine: Machine, shared: Shared, seed: int) -> None:
+    program, before, proxy = many(), shared.tasks(), DynamoFaults(servers.DYNAMODB, seed)
+    proxy.rates, proxy.left = HARM, 0.2
+    with served(proxy) as url:
+        done = run(machine(), program, AWS_ENDPOINT_URL_DYNAMODB=url)
+    assert counts(done) == (7, 0)
+    assert "Traceback" not in done.err
+    assert proxy.done.total() > 0
+    assert shared.tasks() - before == 7
+    assert max(proxy.calls.values()) < 400
+    items = shared.dynamodb.scan(TableName=shared.assoc, ConsistentRead=True)["Items"]
+    assert len(items) >= 7
+    assert {"objects/" + item["ValueV2"]["S"] for item in items} <= set(shared.objects())
+    assert all({"ID", "ID4", "LastAccessTime", "Labels"} <= set(item) for item in items)
+    again = run(machine(), program)
+    assert counts(again) == (0, 7)
+    assert again.json["result"] == done.json["result"]
+
+
+def test_dynamodb_that_fails_for_good_ends_a_run_that_may_be_begun_again(
+    machine: Machine, shared: Shared
+) -> None:
+    proxy = DynamoFaults(servers.DYNAMODB, 1)
+    proxy.plan = lambda what, count: Fault.INTERNAL
+    with served(proxy) as url:
+        done = run(machine(), chain(), AWS_ENDPOINT_URL_DYNAMODB=url)
+    done.failed(f"dynamodb.GetItem {shared.assoc}: unavailable: InternalServerError", code=10)
+    assert done.json["error"]["kind"] == "Unavailable"
+    assert max(proxy.calls.values()) < 50
 
 
 def test_a_run_is_looked_at_from_another_machine(machine: Machine) -> None:

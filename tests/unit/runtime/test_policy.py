@@ -76,6 +76,18 @@ def test_read_only_writes_nothing() -> None:
     assert all(verb.startswith(("Get", "List", "Describe", "Query", "BatchGet")) for verb in verbs)
 
 
+def test_only_who_collects_looks_at_versions_and_only_of_the_repository() -> None:
+    wanted = {"s3:GetBucketVersioning", "s3:GetLifecycleConfiguration", "s3:ListBucketVersions"}
+    having = {
+        (role, resource)
+        for role in ROLES
+        for resource, actions in allowed(policy(role, SHARED)).items()
+        if wanted & actions
+    }
+    assert having == {("driver", "arn:aws:s3:::cache")}
+    assert wanted <= allowed(policy("driver", SHARED))["arn:aws:s3:::cache"]
+
+
 def test_users_inputs_are_read_and_results_written() -> None:
     found = allowed(policy("driver", SHARED._replace(inputs=("reads",), results=("out",))))
     assert found["arn:aws:s3:::reads/*"] == {"s3:GetObject"}
@@ -120,7 +132,15 @@ def test_an_unknown_role_is_an_error() -> None:
 # What the code asks for.
 
 ROOT = Path(__file__).parents[3] / "reflow"
-STORES = ["assoc", "blob", "repository", "taskdb", "runtime/doctor_aws.py", "runtime/setup_probe.py"]
+STORES = [
+    "assoc",
+    "blob",
+    "repository",
+    "taskdb",
+    "runtime/doctor_aws.py",
+    "runtime/noncurrent.py",
+    "runtime/setup_probe.py",
+]
 S3_ACTIONS = {
     "abort_multipart_upload": "s3:AbortMultipartUpload",
     "complete_multipart_upload": "s3:PutObject",
@@ -129,10 +149,12 @@ S3_ACTIONS = {
     "delete_object": "s3:DeleteObject",
     "delete_objects": "s3:DeleteObject",
     "get_bucket_location": "s3:GetBucketLocation",
+    "get_bucket_lifecycle_configuration": "s3:GetLifecycleConfiguration",
     "get_object": "s3:GetObject",
     "head_bucket": "s3:ListBucket",
     "head_object": "s3:GetObject",
     "list_multipart_uploads": "s3:ListBucketMultipartUploads",
+    "list_object_versions": "s3:ListBucketVersions",
     "list_objects_v2": "s3:ListBucket",
     "list_parts": "s3:ListMultipartUploadParts",
     "put_object": "s3:PutObject",
