@@ -7,7 +7,8 @@ NAMEs: start immediate process sandbox inputs docker warm why check compr memory
 here). Each row says what was measured, the floor, their ratio and the limit that we hold ourselves to. Floors
 are taken in the same minute as the figure. ``warm`` needs `pyfloor` of ``../shared/bench`` (or below
 ``REFLOW_SHARED``).
-Everything happens below a temporary directory with a fresh ``HOME``.
+Everything happens below a temporary directory with a fresh ``HOME``. Wait five minutes after many files were
+deleted on its file system, also by this program: ext4 without a journal is slower so long.
 """
 
 from __future__ import annotations
