@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import os
 import resource
 import shutil
@@ -76,7 +77,9 @@ class Table(DynamoDB):
         self.entries = entries
         self.removed = bytearray(entries)
 
-    async def call(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
+    async def call(
+        self, operation: str, request: dict[str, Any], *, until_s: float = math.inf
+    ) -> dict[str, Any]:
         if operation == "Scan":
             return self._scan(request)
         assert operation == "DeleteItem"
