@@ -153,7 +153,7 @@ async def _taskdb(app: App) -> AsyncIterator[TaskDB | None]:
 
 
 async def _run_or_task(app: App, prefix: DigestPrefix, *, is_full: bool) -> str:
-    from reflow.taskdb import RunQuery, TaskQuery
+    from reflow.taskdb import RunQuery, TaskQuery, in_order
 
     async with _taskdb(app) as taskdb:
         if taskdb is None:
@@ -161,9 +161,7 @@ async def _run_or_task(app: App, prefix: DigestPrefix, *, is_full: bool) -> str:
         runs = await taskdb.runs(RunQuery(id=prefix))
         if runs:
             entries = [RunEntry(run, await taskdb.tasks(TaskQuery(run_id=run.id))) for run in runs]
-            entries = [
-                RunEntry(run, sorted(tasks, key=lambda task: (task.start, task.id))) for run, tasks in entries
-            ]
+            entries = [RunEntry(run, sorted(tasks, key=in_order)) for run, tasks in entries]
             return runs_text(entries, is_long=True, is_full=is_full)
         tasks = await taskdb.tasks(TaskQuery(id=prefix))
     if not tasks:

@@ -66,7 +66,7 @@ async def _list(
     app: App, arguments: Arguments, user: str | None, since: datetime, until: datetime | None
 ) -> int:
     from reflow.runtime.wiring import open_taskdb
-    from reflow.taskdb import RunQuery, TaskQuery
+    from reflow.taskdb import RunQuery, TaskQuery, in_order
 
     taskdb = open_taskdb(app.config)
     assert taskdb is not None
@@ -79,7 +79,7 @@ async def _list(
             tasks = await taskdb.tasks(TaskQuery(run_id=run.id))
             if not arguments["i"]:
                 tasks = [task for task in tasks if is_live(task)]
-            entries.append(RunEntry(run, sorted(tasks, key=lambda each: (each.start, each.id))))
+            entries.append(RunEntry(run, sorted(tasks, key=in_order)))
     finally:
         await taskdb.close()
     app.write(tabulate(runs_text(entries, is_long=arguments["l"], is_full=False)))

@@ -7,11 +7,16 @@ first 8 digits. In the binary streams that are hashed it is written with a two-b
 
 from __future__ import annotations
 
+import itertools
 import os
 from hashlib import sha256
 
 WIRE_HEADER = b"\x00\x05"
 ZERO_TEXT = "<zero>"
+
+
+_TURN_BYTES = 4
+_turns = itertools.count(1)
 
 
 class Digest(bytes):
@@ -54,6 +59,18 @@ class Digest(bytes):
     def random(cls) -> Digest:
         """A fresh unpredictable digest, for names that must never collide."""
         return cls(os.urandom(32))
+
+    @classmethod
+    def next(cls) -> Digest:
+        """A fresh unpredictable digest whose `turn` is above those that this process has made before."""
+        return cls(
+            os.urandom(32 - _TURN_BYTES) + (next(_turns) % 256**_TURN_BYTES).to_bytes(_TURN_BYTES, "big")
+        )
+
+    @property
+    def turn(self) -> bytes:
+        """Its end, which tells in what order digests were made by `next`."""
+        return self[-_TURN_BYTES:]
 
     @classmethod
     def parse(cls, text: str) -> Digest:

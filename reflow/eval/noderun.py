@@ -131,7 +131,7 @@ class NodeRun:
     async def _attempt(self, config: ExecConfig, number: int) -> Finished:
         """Submit the node once."""
         report = self._world.report
-        id = self.task = Digest.random()
+        id = self.task = Digest.next()
         task = Task(
             id=id,
             flow_id=digest(self._node),

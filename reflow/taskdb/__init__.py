@@ -27,6 +27,7 @@ __all__ = [
     "Task",
     "TaskDB",
     "TaskQuery",
+    "in_order",
     "is_alive",
 ]
 
@@ -115,6 +116,11 @@ class Pool:
 def is_alive(row: Run | Task | Alloc | Pool, now: datetime) -> bool:
     """Tell whether a row's process lives, as far as is known: not ended, and kept alive until now."""
     return row.end is None and row.keepalive is not None and row.keepalive >= now
+
+
+def in_order(task: Task) -> tuple[datetime, bytes]:
+    """A key that sorts tasks of a run as they began. Times are whole seconds in some databases."""
+    return task.start, task.id.turn + task.id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
