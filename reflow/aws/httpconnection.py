@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-CHUNK = 1 << 20
+CHUNK = 256 << 10
 _MOST_HEAD = 64 << 10
 
 
@@ -184,9 +184,16 @@ class Connection:
         try:
             if self._is_plain:
                 return self._socket.recv_into(self._buffer, wanted, socket.MSG_WAITALL)
-            return self._socket.recv_into(self._buffer, wanted)
+            return self._fill(self._buffer[:wanted])
         except BlockingIOError as err:
             raise TimeoutError("timed out in an answer") from err
+
+    def _fill(self, buffer: memoryview) -> int:
+        """Receive until the buffer is full: TLS gives no more than 16 KiB at once."""
+        size = 0
+        while size < len(buffer) and (more := self._socket.recv_into(buffer[size:])):
+            size += more
+        return size
 
     def _chunked(self) -> Iterator[bytes]:
         while True:

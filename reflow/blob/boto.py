@@ -6,12 +6,12 @@ import base64
 import contextlib
 import hashlib
 import io
-import os
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from reflow.aws.error import translating
-from reflow.blob.datapath import Body, DataPath, FilePart, Place, Received, Target, payer
+from reflow.blob.datapath import Body, DataPath, FilePart, Place, Received, Target, Write, payer
 from reflow.blob.outgoing import size_of
 from reflow.blob.s3part import Part
 from reflow.core.errors import Kind, ReflowError
@@ -47,10 +47,12 @@ class BotoDataPath(DataPath):
         stop = threading.Event()
         return await to_the_end(self._blocking(self._read, target, part, stop), stop.set)
 
-    async def read_into(self, target: Target, descriptor: int, part: Part | None = None) -> Received:
-        """Write an object, or a part of it, to a file."""
+    async def read_into(
+        self, target: Target, begin: Callable[[Received], Write], part: Part | None = None
+    ) -> Received:
+        """Hand on an object, or a part of it."""
         stop = threading.Event()
-        work = self._blocking(self._read_into, target, descriptor, part, stop)
+        work = self._blocking(self._read_into, target, begin, part, stop)
         return await to_the_end(work, stop.set)
 
     async def put(self, target: Target, body: Body, headers: dict[str, str]) -> str:
@@ -101,13 +103,14 @@ class BotoDataPath(DataPath):
         return data, _received(answer, len(data))
 
     def _read_into(
-        self, target: Target, descriptor: int, part: Part | None, stop: threading.Event
+        self, target: Target, begin: Callable[[Received], Write], part: Part | None, stop: threading.Event
     ) -> Received:
         body, answer = self._open(target, part, stop)
         start = offset = part.offset if part is not None else 0
         with contextlib.closing(body):
+            write = begin(_received(answer, answer["ContentLength"]))
             while not stop.is_set() and (chunk := _next_chunk(body, target)):
-                _write_at(descriptor, chunk, offset, target)
+                write(memoryview(chunk), offset)
                 offset += len(chunk)
         _check_size(target, offset - start, answer, part)
         return _received(answer, offset - start)
@@ -142,16 +145,6 @@ def _next_chunk(body: Any, target: Target) -> bytes:
     with translating("s3.get_object", target.url):
         chunk: bytes = body.read(_CHUNK)
     return chunk
-
-
-def _write_at(descriptor: int, chunk: bytes, offset: int, target: Target) -> None:
-    rest = memoryview(chunk)
-    try:
-        while rest:
-            written = os.pwrite(descriptor, rest, offset)
-            rest, offset = rest[written:], offset + written
-    except OSError as err:
-        raise translate_error(err, "s3.get_object", target.url) from err
 
 
 def _check_size(target: Target, size: int, answer: dict[str, Any], part: Part | None) -> None:

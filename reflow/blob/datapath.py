@@ -15,7 +15,7 @@ from reflow.aws.session import AwsSession
 from reflow.blob.s3part import Part
 from reflow.disk.blocking import Blocking
 
-__all__ = ["Body", "DataPath", "FilePart", "OpenDataPath", "Place", "Received", "Target", "payer"]
+__all__ = ["Body", "DataPath", "FilePart", "OpenDataPath", "Place", "Received", "Target", "Write", "payer"]
 
 
 class Target(NamedTuple):
@@ -53,6 +53,13 @@ class Received(NamedTuple):
     headers: dict[str, str]
 
 
+Write = Callable[[memoryview, int], None]
+"""Takes bytes of an object, and where in it they begin, in the thread of the call, in order.
+
+The bytes are only good until it returns. It raises nothing but ReflowErrors.
+"""
+
+
 class DataPath(Protocol):
     """The calls about one bucket; all methods may be called at the same time."""
 
@@ -64,10 +71,13 @@ class DataPath(Protocol):
         """An object, or a part of it, in memory; whole, or an error."""
         ...
 
-    async def read_into(self, target: Target, descriptor: int, part: Part | None = None) -> Received:
-        """Write an object, or a part of it, to a file at ``part.offset`` (else 0).
+    async def read_into(
+        self, target: Target, begin: Callable[[Received], Write], part: Part | None = None
+    ) -> Received:
+        """Hand on an object, or a part of it, as it comes, to what ``begin`` returns.
 
-        Once it returns or raises, also by cancellation, nothing writes to the descriptor any more.
+        ``begin`` is called in the same thread as that, when there is an answer that says yes; the size in it
+        is -1 when it is not known. Once the call returns or raises, also by cancellation, neither is called.
         """
         ...
 

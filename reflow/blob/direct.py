@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import re
 import threading
 import time
@@ -29,12 +28,11 @@ from reflow.aws.sigv4 import (
     encoded,
     timestamp,
 )
-from reflow.blob.datapath import Body, DataPath, FilePart, Received, Target, payer
+from reflow.blob.datapath import Body, DataPath, FilePart, Received, Target, Write, payer
 from reflow.blob.outgoing import Outgoing, opened, size_of
 from reflow.blob.s3part import Part
 from reflow.core.errors import Kind, ReflowError
 from reflow.disk.blocking import Blocking
-from reflow.disk.filesystem import translate_error
 
 T = TypeVar("T")
 
@@ -154,21 +152,21 @@ class DirectPath:
 
         return await self._call(request, receive)
 
-    async def read_into(self, target: Target, descriptor: int, part: Part | None = None) -> Received:
-        """Write an object, or a part of it, to a file; see `DataPath.read_into`."""
+    async def read_into(
+        self, target: Target, begin: Callable[[Received], Write], part: Part | None = None
+    ) -> Received:
+        """Hand on an object, or a part of it, as it comes; see `DataPath.read_into`."""
         request = _Request("get_object", "GET", target, _wanted(target, part))
         start = part.offset if part is not None else 0
 
         def receive(connection: Connection, answer: Answer) -> Received:
             size = self._size(request, answer, part)
             offset = start
+            write = begin(Received(size, answer.headers.get("etag", ""), answer.headers))
             for chunk in connection.chunks(answer):
                 if 0 <= size < offset - start + len(chunk):
                     raise self._mismatch(request, "more", size)
-                try:
-                    _write(descriptor, chunk, offset)
-                except OSError as err:
-                    raise translate_error(err, "s3.get_object", target.url) from err
+                write(chunk, offset)
                 offset += len(chunk)
             return self._received(request, answer, size, offset - start)
 
@@ -375,12 +373,6 @@ def _wanted(target: Target, part: Part | None = None) -> dict[str, str]:
 def _described(_connection: Connection, answer: Answer) -> Received:
     size = answer.headers.get("content-length", "")
     return Received(int(size) if size.isdecimal() else 0, answer.headers.get("etag", ""), answer.headers)
-
-
-def _write(descriptor: int, data: memoryview, offset: int) -> None:
-    while data:
-        size = os.pwrite(descriptor, data, offset)
-        data, offset = data[size:], offset + size
 
 
 def _element(text: bytes | bytearray, name: bytes) -> str:

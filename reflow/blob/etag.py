@@ -63,7 +63,7 @@ class Sums:
         """Whether there is nothing to compare with."""
         return self._md5 is None and self._sha256 is None
 
-    def update(self, data: bytes) -> None:
+    def update(self, data: bytes | memoryview) -> None:
         """Take the next bytes."""
         for each in (self._md5, self._sha256):
             if each is not None:

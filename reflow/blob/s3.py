@@ -37,13 +37,17 @@ from reflow.blob.s3part import (
     parts,
     upload_part_size,
 )
+from reflow.blob.shares import Shares
 from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ReflowError
 from reflow.core.fileset import File, Fileset
 from reflow.disk.blocking import Blocking
+from reflow.disk.controlgroup import usable_cpus
 
 _THREADS = 64
-_PARTS_AT_ONCE = 32
+_SENT_AT_ONCE = 32
+_RECEIVED_AT_ONCE = (8, 32)
+"""Parts that are received at the same time, at least and at most: 4 for each processor (decision 0011)."""
 _CHUNK = 1 << 20
 _SUMMED_AT_ONCE = 128 << 10
 _UNEXPLAINED = (400, 403)
@@ -107,7 +111,9 @@ class S3Bucket(Bucket):
         self._control = control
         self._path = path
         self._cuts = cuts
-        self._parts = asyncio.Semaphore(_PARTS_AT_ONCE)
+        self._sending = asyncio.Semaphore(_SENT_AT_ONCE)
+        least, most = _RECEIVED_AT_ONCE
+        self._receiving = Shares(min(most, max(least, 4 * usable_cpus())))
 
     @property
     def location(self) -> str:
@@ -253,7 +259,7 @@ class S3Bucket(Bucket):
         known = await self._known(key, etag) if size > READ_WHOLE else None
         target = self._target(key, etag if known is None else known.etag)
         work = Download(self._path, target, known, path, observe)
-        return await work.run(self._control.blocking, self._parts)
+        return await work.run(self._control.blocking, self._receiving)
 
     # Writing.
 
@@ -297,7 +303,7 @@ class S3Bucket(Bucket):
 
         async def send(upload: str, part: Part) -> str:
             body = FilePart(path, part.offset, part.size)
-            async with self._parts:
+            async with self._sending:
                 etag = await retrying(lambda: self._path.put_part(target, upload, part.number, body))
             if observe is not None:
                 observe(part.size)
@@ -329,7 +335,7 @@ class S3Bucket(Bucket):
             return
 
         async def send(upload: str, part: Part) -> str:
-            async with self._parts:
+            async with self._sending:
                 answer = await self._control.call(
                     "upload_part_copy",
                     key,

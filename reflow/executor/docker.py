@@ -20,6 +20,7 @@ from reflow.core.errors import Kind, ReflowError
 from reflow.core.execconfig import ExecConfig
 from reflow.core.resources import Resources
 from reflow.disk.blocking import to_the_end
+from reflow.disk.controlgroup import usable_cpus
 from reflow.executor import (
     cgroup,
     docker_socket,
@@ -103,7 +104,7 @@ class DockerExecutor(LocalExecutor):
         if trouble:
             raise ReflowError(Kind.PRECONDITION, "executor", "docker", cause=trouble)
         info = await self._api.connect()
-        cpus = min(int(info.get("NCPU") or 0) or machine.usable_cpus(), machine.usable_cpus())
+        cpus = min(int(info.get("NCPU") or 0) or usable_cpus(), usable_cpus())
         self._resources = machine.local_resources(
             self.layout.localdir, float(info.get("MemTotal") or 0), cpus
         )

@@ -7,20 +7,13 @@ import os
 from contextlib import suppress
 
 from reflow.core.resources import Resources
+from reflow.disk.controlgroup import memory_limits, usable_cpus
 
 RESERVED_SHARE = 0.05
 """Share of the memory that is left to the system and to us."""
 
 _UNKNOWN_DISK_BYTES = 2e12
 _FEATURES = {"avx": "intel_avx", "avx2": "intel_avx2", "avx512f": "intel_avx512"}
-_CGROUPS = "/sys/fs/cgroup"
-
-
-def usable_cpus() -> int:
-    """CPUs that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def find_program(name: str) -> str | None:
@@ -34,32 +27,7 @@ def find_program(name: str) -> str | None:
 
 def total_memory_bytes() -> int:
     """Memory of the machine, or of the control group that we are in when that is less."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for path in memory_limit_files():
-        with suppress(OSError, ValueError), open(path, encoding="ascii") as file:
-            total = min(total, int(file.read()))  # "max" is no number
-    return total
-
-
-def memory_limit_files(groups: str = "/proc/self/cgroup") -> list[str]:
-    """The files with the memory limits of our own control group and of all it is in (version 1 and 2).
-
-    In a container the groups above may not be there, and its own is what we see as the root.
-    """
-    found = [f"{_CGROUPS}/memory.max", f"{_CGROUPS}/memory/memory.limit_in_bytes"]
-    with suppress(OSError), open(groups, encoding="utf-8") as file:
-        for line in file:
-            _, controllers, path = line.rstrip("\n").split(":", 2)
-            is_v2 = not controllers
-            if not is_v2 and "memory" not in controllers.split(","):
-                continue
-            root, name = (
-                (_CGROUPS, "memory.max") if is_v2 else (f"{_CGROUPS}/memory", "memory.limit_in_bytes")
-            )
-            while path.strip("/"):
-                found.append(f"{root}{path}/{name}")
-                path = os.path.dirname(path)
-    return found
+    return min([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *memory_limits()])
 
 
 def local_resources(directory: str, memory_bytes: float = 0, cpus: float = 0) -> Resources:

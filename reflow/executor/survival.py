@@ -11,7 +11,8 @@ from typing import Any
 
 from reflow.core.digest import Digest
 from reflow.disk.blocking import Blocking, to_the_end
-from reflow.executor import execdir, machine, staging
+from reflow.disk.controlgroup import usable_cpus
+from reflow.executor import execdir, staging
 from reflow.executor.execdir import ExecDir
 from reflow.executor.layout import Layout
 from reflow.executor.linktree import Trees, remove_abandoned
@@ -43,7 +44,7 @@ class Survival(abc.ABC):
         self.recovery = Recovery(self.layout, self.name, repository.path)
         self._locator = locator
         self.trees = Trees(self.layout, locator)
-        self._files = Blocking("files", max(2, machine.usable_cpus()))
+        self._files = Blocking("files", max(2, usable_cpus()))
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_sweeping = False
         self.inform: Callable[[str], None] = _say_nothing

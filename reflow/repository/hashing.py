@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +11,7 @@ from typing import Protocol
 from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ReflowError
 from reflow.core.signature import Signature
+from reflow.disk.controlgroup import usable_cpus
 
 HashProgress = Callable[[int, int, int, int], None]
 """Told files done, files in all, bytes done, bytes in all."""
@@ -83,7 +83,7 @@ async def hash_in_threads(
     # Imported on use: most runs have few and small inputs.
     from concurrent.futures import ThreadPoolExecutor
 
-    count = _REMOTE_THREADS if is_remote else os.cpu_count() or 1
+    count = _REMOTE_THREADS if is_remote else usable_cpus()
     counter = _Counter(files)
     threads = ThreadPoolExecutor(count, "hash")
     loop = asyncio.get_running_loop()

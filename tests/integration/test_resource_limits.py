@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from reflow.executor.machine import total_memory_bytes, usable_cpus
+from reflow.disk.controlgroup import usable_cpus
+from reflow.executor.machine import total_memory_bytes
 from tests.command import Done, Workspace
 
 GIB = 1 << 30

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from reflow.executor.machine import usable_cpus
+from reflow.disk.controlgroup import usable_cpus
 from tests.command import Workspace
 from tests.daemons import Gate
 

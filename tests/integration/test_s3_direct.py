@@ -18,11 +18,12 @@ import pytest
 from reflow.aws.httpconnection import Origin
 from reflow.aws.sigv4 import Access, Scope
 from reflow.blob import direct
-from reflow.blob.datapath import FilePart, Target
+from reflow.blob.datapath import FilePart, Received, Target, Write
 from reflow.blob.direct import DirectPath, Route
 from reflow.blob.s3part import Part
 from reflow.core.errors import Kind, ReflowError
 from reflow.disk.blocking import Blocking
+from reflow.disk.filesystem import translate_error
 from tests.scripted import Reply, Scripted, ok, scripted
 
 TLS = Path(__file__).parent.parent / "data" / "tls"
@@ -69,6 +70,18 @@ async def kind_of(work: Awaitable[object]) -> Kind:
     with pytest.raises(ReflowError) as caught:
         await work
     return caught.value.kind
+
+
+def into(descriptor: int) -> Callable[[Received], Write]:
+    """What writes an object to a file."""
+
+    def write(data: memoryview, offset: int) -> None:
+        try:
+            os.pwrite(descriptor, data, offset)
+        except OSError as err:
+            raise translate_error(err, "test", "file") from err
+
+    return lambda _: write
 
 
 def headers(request: bytes) -> dict[str, str]:
@@ -168,7 +181,7 @@ async def test_answers_that_are_damaged(path_to: Opener, answer: bytes, kind: Ki
     with scripted(*[Reply(answer, is_last=True)] * 2) as server, (tmp_path / "f").open("wb") as stream:
         path = path_to(server)
         assert await kind_of(path.read(TARGET)) is kind
-        assert await kind_of(path.read_into(TARGET, stream.fileno())) is kind
+        assert await kind_of(path.read_into(TARGET, into(stream.fileno()))) is kind
 
 
 @pytest.mark.parametrize(
@@ -189,7 +202,7 @@ async def test_another_part_than_was_asked_for_is_an_error(path_to: Opener, sent
 async def test_no_byte_is_written_beyond_a_part(path_to: Opener, tmp_path: Path) -> None:
     head = "HTTP/1.1 206 P\r\nTransfer-Encoding: chunked\r\nContent-Range: bytes 3-5/9\r\n\r\n"
     with scripted(f"{head}4\r\nmore\r\n0\r\n\r\n".encode()) as server, (tmp_path / "f").open("wb") as stream:
-        kind = await kind_of(path_to(server).read_into(TARGET, stream.fileno(), Part(2, 3, 3)))
+        kind = await kind_of(path_to(server).read_into(TARGET, into(stream.fileno()), Part(2, 3, 3)))
     assert (kind, (tmp_path / "f").read_bytes()) == (Kind.TEMPORARY, b"")
 
 
@@ -205,7 +218,7 @@ async def test_a_full_disk_is_named(path_to: Opener) -> None:
     with scripted(ok(b"12345")) as server:
         descriptor = os.open("/dev/full", os.O_WRONLY)
         try:
-            kind = await kind_of(path_to(server).read_into(TARGET, descriptor))
+            kind = await kind_of(path_to(server).read_into(TARGET, into(descriptor)))
         finally:
             os.close(descriptor)
     assert kind is Kind.RESOURCES_EXHAUSTED
@@ -244,7 +257,7 @@ async def test_tls(path_to: Opener, tmp_path: Path) -> None:
         await path.put(TARGET, body, {})
         assert (await path.read(TARGET))[0] == HUGE
         with (tmp_path / "f").open("wb") as stream:
-            await path.read_into(TARGET, stream.fileno())
+            await path.read_into(TARGET, into(stream.fileno()))
         assert (tmp_path / "f").read_bytes() == HUGE
         assert server.connections == 1
     found = headers(server.requests[0])
@@ -299,7 +312,7 @@ async def test_nothing_is_written_after_a_call_was_cancelled(
 ) -> None:
     reply = Reply(ok(HUGE)[: 4 << 20], ok(HUGE)[4 << 20 :])
     with scripted(reply) as server, (tmp_path / "f").open("wb") as stream:
-        work = asyncio.ensure_future(path_to(server).read_into(TARGET, stream.fileno()))
+        work = asyncio.ensure_future(path_to(server).read_into(TARGET, into(stream.fileno())))
         await until(lambda: os.fstat(stream.fileno()).st_size)
         work.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -195,17 +195,6 @@ def test_a_share_of_the_memory_is_reserved(tmp_path: Path) -> None:
     assert (resources["mem"], resources["cpu"]) == (950.0, 4.0)
 
 
-def test_limits_of_all_control_groups_above_count(tmp_path: Path) -> None:
-    groups = tmp_path / "cgroup"
-    groups.write_text("5:cpu,memory:/batch/job\n3:pids:/other\n0::/user\n")
-    assert machine.memory_limit_files(str(groups))[2:] == [
-        "/sys/fs/cgroup/memory/batch/job/memory.limit_in_bytes",
-        "/sys/fs/cgroup/memory/batch/memory.limit_in_bytes",
-        "/sys/fs/cgroup/user/memory.max",
-    ]
-    assert len(machine.memory_limit_files(str(tmp_path / "none"))) == 2
-
-
 def test_meters_read_both_versions_of_control_groups(tmp_path: Path) -> None:
     one, two = tmp_path / "v1", tmp_path / "v2"
     one.mkdir()
