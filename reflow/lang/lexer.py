@@ -11,14 +11,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from itertools import islice
 from typing import Any
 
 from reflow.lang.diagnostic import Diagnostic, SourceError
-from reflow.lang.literal import LiteralError, read_float, read_int, read_string
+from reflow.lang.literal import LiteralError, character_remarks, read_float, read_int, read_string
 from reflow.lang.source import INPUT_NAME, Pos, Source
 from reflow.lang.syntax import Ident, Literal, Template
-from reflow.lang.terminal import BINOP, END, ERROR, NO_TOKEN, UNKNOWN
+from reflow.lang.terminal import BINOP, CHARACTER, END, ERROR, NO_TOKEN, UNKNOWN
 
 Token = tuple[str, Any, int, int]
 """Terminal, value, start of the text, offset where the scanner stands.
@@ -198,12 +197,13 @@ class Lexer:
         self._note = note
         self._read_template = read_template
         self._last: Pos | None = None
+        self._bad: list[int] = []
+        self._remarks = 0
 
     def tokens(self) -> Iterator[Token]:  # noqa: C901  (one arm per kind of token)
         """Yield tokens up to and including `END`. Raises SourceError where nothing can follow."""
         source, text = self.source, self.source.text
-        if self._note is not None:
-            self._note_bad_characters()
+        bad = self._bad = self._bad_characters()
         inserts = self._inserts
         keyword, punctuation = KEYWORDS.get, PUNCTUATION
         prev = _OTHER
@@ -211,6 +211,8 @@ class Lexer:
         for match in _scanning_pattern(text).finditer(text, 1 if text[:1] == _BOM else 0):
             kind: int = match.lastindex  # type: ignore[assignment]
             start, end = match.span(kind)
+            if bad and bad[-1] <= end:
+                self._note_bad(bad, start, end)
             if kind == _LINE:
                 if comments is not None:
                     comments.newline(start)
@@ -279,8 +281,10 @@ class Lexer:
             yield UNKNOWN, end, start, end
             return
         end = len(self.source.text)
+        self._note_bad(self._bad, start, end)
         self._remark(start, "template literal not terminated")
         yield "LBRACE", end, start, end
+        self._remark(end, "literal not terminated")
         place = Pos(self.source, end, start, end)
         hint = f"the template that begins here has no {TEMPLATE_END} to end it"
         self._errors.append(Diagnostic(place, 'failed to unquote string "": invalid syntax', hint))
@@ -302,7 +306,9 @@ class Lexer:
     def _literal(self, kind: int, text: str, start: int, end: int) -> Token:
         """The token of a number, a string or a template; `ERROR` after an error."""
         if kind == _CHAR:
-            return NO_TOKEN, None, start, end
+            for remark in character_remarks(text):
+                self._remark(start, remark)
+            return CHARACTER, None, start, end
         if kind == _TEMPLATE:
             template = self._read_template(start, end)
             return ERROR if template is None else "TEMPLATE", template, start, end
@@ -344,12 +350,21 @@ class Lexer:
         if self._note is not None:
             self._note(f"{Pos(self.source, at, at, at)}: {text}")
 
-    def _note_bad_characters(self) -> None:
-        found = _BAD_CHARACTER.finditer(self.source.text)
-        for match in islice(found, _MOST_REMARKS):
-            known = match[0] == "\0"
-            self._remark(match.start(), "illegal character NUL" if known else "illegal UTF-8 encoding")
-        left_out = sum(1 for _ in found)
-        if left_out and self._note is not None:
-            name = self.source.name or INPUT_NAME
-            self._note(f"{name}: {left_out} more characters are illegal")
+    def _bad_characters(self) -> list[int]:
+        """Where illegal characters are, the last first."""
+        if self._note is None:
+            return []
+        return [match.start() for match in _BAD_CHARACTER.finditer(self.source.text)][::-1]
+
+    def _note_bad(self, bad: list[int], start: int, end: int) -> None:
+        """Tell of those in a token, or at its end, at the token; of those that stand alone, there."""
+        while bad and bad[-1] <= end:
+            at = bad.pop()
+            self._remarks += 1
+            if self._remarks <= _MOST_REMARKS:
+                known = self.source.text[at] == "\0"
+                remark = "illegal character NUL" if known else "illegal UTF-8 encoding"
+                self._remark(min(start, at), remark)
+            elif self._note is not None:
+                self._note(f"{self.source.name or INPUT_NAME}: {len(bad) + 1} more characters are illegal")
+                bad.clear()

@@ -57,6 +57,12 @@ _SIMPLE = {
 _ESCAPE = re.compile(
     rb'\\(?:([abfnrtv\\"])|([0-7]{3})|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|)'
 )
+_ESCAPE_BEGINS = re.compile(
+    r"([abfnrtv\\]|[0-7]{3}|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8})"
+    r"|[0-7]{1,2}|x[0-9a-fA-F]?|u[0-9a-fA-F]{0,3}|U[0-9a-fA-F]{0,7}"
+)
+"""What a scanner takes for an escape, behind its backslash; the group is one with all of its digits."""
+_NOT_TERMINATED = "literal not terminated"
 _UNDECODED = re.compile("[\udc80-\udcff]")
 _CLOSED = re.compile(r'"(?:[^"\\\n]++|\\(?:"|\\|(?!["\\])))*+"')
 
@@ -65,10 +71,10 @@ def read_string(text: str) -> bytes:
     """The bytes that a string token stands for, its quotes given."""
     if text[:1] == "`":
         if len(text) < 2 or text[-1] != "`":
-            raise _unquotable(text, "literal not terminated")
+            raise _unquotable(text, [_NOT_TERMINATED])
         return text[1:-1].replace("\r", "").encode("utf-8", "surrogateescape")
     if not _CLOSED.fullmatch(text):
-        raise _unquotable(text, "literal not terminated")
+        raise _unquotable(text, scanned(text)[0])
     body = text[1:-1]
     try:
         data = body.encode()
@@ -79,7 +85,7 @@ def read_string(text: str) -> bytes:
     try:
         return _ESCAPE.sub(_unescape, data)
     except ValueError:
-        raise _unquotable(text, "illegal char escape") from None
+        raise _unquotable(text, scanned(text)[0]) from None
 
 
 def _unescape(match: re.Match[bytes]) -> bytes:
@@ -99,5 +105,35 @@ def _unescape(match: re.Match[bytes]) -> bytes:
     return chr(code).encode()  # a UnicodeEncodeError, of a surrogate, is a ValueError
 
 
-def _unquotable(text: str, remark: str) -> LiteralError:
-    return LiteralError(f'failed to unquote string "{text}": invalid syntax', (remark,))
+def _unquotable(text: str, remarks: list[str]) -> LiteralError:
+    return LiteralError(f'failed to unquote string "{text}": invalid syntax', tuple(remarks))
+
+
+def character_remarks(text: str) -> list[str]:
+    """What a scanner says of a character in single quotes; such literals have no meaning here."""
+    remarks, count = scanned(text)
+    return [*remarks, "illegal char literal"] if count != 1 else remarks
+
+
+def scanned(text: str) -> tuple[list[str], int]:
+    """What a scanner says of a literal that begins with a quote, and how many characters are in it.
+
+    Not of escapes that are written as they should be, but mean no character.
+    Source: text/scanner of Go, scanString.
+    """
+    remarks: list[str] = []
+    at, count = 1, 0
+    while text[at : at + 1] != text[0]:
+        if text[at : at + 1] in ("", "\n"):
+            return [*remarks, _NOT_TERMINATED], count
+        if text[at] != "\\":
+            at += 1
+        elif text[at + 1 : at + 2] == text[0]:
+            at += 2
+        else:
+            escape = _ESCAPE_BEGINS.match(text, at + 1)
+            at = at + 1 if escape is None else escape.end()
+            if escape is None or escape[1] is None:
+                remarks.append("illegal char escape")
+        count += 1
+    return remarks, count

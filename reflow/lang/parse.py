@@ -13,14 +13,14 @@ import marshal
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, NoReturn, cast
 
 from reflow.lang import depth, template
 from reflow.lang.diagnostic import Diagnostic, SourceError
 from reflow.lang.lexer import DECLS, EXPR, MODULE, PATTERN, TYPE, Lexer, Note, Token
 from reflow.lang.source import Pos, Source
 from reflow.lang.syntax import PRECEDENCE, Decl, Expr, Module, Pattern, Template
-from reflow.lang.terminal import BINOP, END, NAMES, NO_TOKEN, ORDER, expectation, name_of
+from reflow.lang.terminal import BINOP, CHARACTER, END, NAMES, ORDER, expectation, name_of
 from reflow.lang.tree import TreeBuilder
 from reflow.lang.types import Type
 
@@ -29,6 +29,9 @@ TABLES = os.path.join(os.path.dirname(__file__), "grammar.bin")
 
 _FORMAT = 1
 """Counts changes of how tables are made from the grammar."""
+
+_LEVELS = frozenset({"expr", "chain", "operand", "primary"})
+"""What the original has as one kind of expression; with one symbol, a rule only passes it on."""
 
 Row = dict[str, int]
 Action = Callable[..., Any]
@@ -211,6 +214,9 @@ class _Parse:
         for token in self._lexer.tokens():
             self._token = token
             terminal = token[0]
+            if terminal == CHARACTER:
+                state = self._overlook(states, values)
+                continue
             last = 0
             action = rows[state].get(terminal, defaults[state])
             while action is not None and action < 0:
@@ -239,7 +245,35 @@ class _Parse:
         self.depth = 2 * deepest * (1 + builder.longest_spine) + self._inner_depth
         return values[-1]
 
-    def _fail(self, state: int, last: int) -> None:
+    def _overlook(self, states: list[int], values: list[Any]) -> int:
+        """The state after a character literal. Raises SourceError where it is unexpected.
+
+        The original takes it for the end of the input, but only for one step: where that step ends something,
+        whatever comes next, the literal is forgotten. It takes steps that need no look at what comes next
+        before it looks; and it has one kind of expression, with all operators, where our grammar has several.
+        """
+        _, rows, defaults, rules = _the_program()
+        last = 0
+        while True:
+            row, action = rows[states[-1]], defaults[states[-1]]
+            if action is None:
+                self._fail(states[-1], last)
+            size, name, build = rules[action]
+            if name in _LEVELS:
+                is_looking = size > 1 and name != "primary"
+            else:
+                is_looking = (last and rules[last][1] == "expr") or not row.keys().isdisjoint(NAMES)
+            args = values[len(values) - size :]
+            if build is not None:
+                del values[len(values) - size :]
+                values.append(build(self._builder, *args))
+            del states[len(states) - size :]
+            states.append(rows[states[-1]][name])
+            if is_looking:
+                return states[-1]
+            last = action
+
+    def _fail(self, state: int, last: int) -> NoReturn:
         """Raise what is known and that the last token was unexpected."""
         program = _the_program()
         terminal, value, start, end = self._token
@@ -248,7 +282,7 @@ class _Parse:
         if not last or program.rules[last][1] != "expr":
             text += expectation(program.rows[state].keys() & NAMES.keys())
         hint = ""
-        if terminal == NO_TOKEN and self.source.text[start : start + 1] == "'":
+        if terminal == CHARACTER:
             hint = "there are no character literals: write strings in double quotes"
         self._errors.append(Diagnostic(Pos(self.source, end, start, end), text, hint))
         raise SourceError(self._errors)

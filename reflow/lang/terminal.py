@@ -11,6 +11,8 @@ END = "$END"
 """The end of the text."""
 NO_TOKEN = "NO_TOKEN"
 """What the original takes for the end of its input without being at the end: ``$end`` in messages."""
+CHARACTER = "CHARACTER"
+"""A character literal, which has no place in the grammar, and which the original overlooks in some places."""
 ERROR = "ERROR"
 """Something that was complained about already."""
 UNKNOWN = "UNKNOWN"
@@ -68,6 +70,7 @@ NAMES = {
     "SEMI": "';'",
     "EQUALS": "'='",
     NO_TOKEN: "$end",
+    CHARACTER: "$end",
     UNKNOWN: "$unk",
 }
 """In the order in which messages list them."""

@@ -192,6 +192,38 @@ def test_character_literals_are_explained() -> None:
     assert "double quotes" in caught.value.render()
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "val A = 1 'a'",
+        "'a'\nval A = 1",
+        "val A = [1, 'a']",
+        "val A = (1 + 2 'a', 3)",
+        "val A = (-1 'a')",
+        "val A fn 'a' = 3",
+        "func f(a int 'a') = 1",
+        "val A = { x := 1; x 'a' }",
+    ],
+)
+def test_character_literals_are_overlooked_where_something_ends(text: str) -> None:
+    """As the original does: its parser forgets the literal when it can finish a rule before it."""
+    parse_module(Source("m.rf", text))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("val A = (1 'a', 2)", "m.rf:1:15: syntax error: unexpected $end"),
+        ("val A = if true 'a' { 1 } else { 2 }", "m.rf:1:20: syntax error: unexpected $end"),
+        ("val 'a' = 1", "m.rf:1:8: syntax error: unexpected $end"),
+        ("val A fn 'a'", "m.rf:1:13: syntax error: unexpected ';', expecting '='"),
+        ("val A = {a 'a': 1}", "m.rf:1:16: syntax error: unexpected ':', expecting '}'"),
+    ],
+)
+def test_character_literals_are_unexpected_elsewhere(text: str, message: str) -> None:
+    assert refusal("module", text) == message
+
+
 N = 10_000
 DEEP = {
     "list": ("expr", "[" * N + "1" + "]" * N),
