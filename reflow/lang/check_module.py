@@ -123,7 +123,7 @@ def check_decl(check: Checker, decl: Decl, errors: list[Diagnostic]) -> None:
         if isinstance(type, ErrorType):
             errors.append(Diagnostic(decl.pos, type.message, type.hint))
         else:
-            check.env.aliases[decl.name] = type
+            check.env.aliases[decl.name] = decl.type = type
         return
     assert isinstance(decl, Assign)
     type, found = check.decl_with_errors(decl)
@@ -145,7 +145,7 @@ def module_info(check: Checker, params: Sequence[CheckedParam], decls: Iterable[
         if isinstance(decl, TypeDecl):
             if is_exported(decl.name):
                 docs[decl.name] = decl.comment
-                aliases.append(Field(decl.name, check.env.aliases[decl.name]))
+                aliases.append(Field(decl.name, decl.type))
             continue
         assert isinstance(decl, Assign)
         for name, type in _bound(decl.pattern, decl.expr.type).items():

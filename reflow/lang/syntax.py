@@ -125,7 +125,7 @@ class Declare(Decl):
 
 @dataclass(slots=True, eq=False, repr=False)
 class TypeDecl(Decl):
-    """``type name T``."""
+    """``type name T``; ``type`` as it was written, once it is checked without aliases."""
 
     name: str
     type: Type

@@ -39,3 +39,10 @@ def test_system_modules_are_listed_by_name() -> None:
     lines = system_modules_text().splitlines()
     assert lines[1:] == sorted(lines[1:])
     assert "\t$/strings" in lines
+
+
+def test_an_alias_that_is_declared_twice_is_shown_as_it_was_each_time(tmp_path: Path) -> None:
+    path = tmp_path / "m.rf"
+    path.write_text('type T int\nval A T = 1\ntype T string\nval B T = "two"\n')
+    text = doc_text(Session().open(str(path)))
+    assert [line for line in text.splitlines() if line.startswith("type")] == ["type T int", "type T string"]
