@@ -174,9 +174,11 @@ def _read_resources(row: Mapping[str, float] | None) -> Resources:
     return Resources({name: float(amount) for name, amount in row.items()})
 
 
-def _read_config(row: Any) -> ExecConfig:
+def _read_config(row: Any, *, may_be_absent: bool = False) -> ExecConfig:
     fields = fold(row)
-    if fields.get("type") not in _EXEC_TYPES:
+    if may_be_absent and not fields:
+        fields = {"type": ""}
+    elif fields.get("type") not in _EXEC_TYPES:
         raise ValueError(f"type is {fields.get('type')!r}, want one of {', '.join(_EXEC_TYPES)}")
     return ExecConfig(
         type=cast("ExecType", fields["type"]),
@@ -253,7 +255,7 @@ def _runtime_s(docker: Any) -> float:
 def _read_inspect(row: Any) -> ExecInspect:
     fields = fold(row)
     return ExecInspect(
-        config=_read_config(fields.get("config")),
+        config=_read_config(fields.get("config"), may_be_absent=True),
         created=parse_time(fields.get("created")) or _NO_TIME,
         state=fields.get("state") or "",
         status=fields.get("status") or "",

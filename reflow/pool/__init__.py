@@ -233,14 +233,14 @@ class AllocMeta:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AllocInspect:
-    """What is known of an alloc. It is expired when ``expires`` has passed."""
+    """What is known of an alloc: expired when ``expires`` has passed. One that was freed has no times."""
 
     id: str
     resources: Resources
     meta: AllocMeta
-    created: datetime
-    last_keepalive: datetime
-    expires: datetime
+    created: datetime | None
+    last_keepalive: datetime | None
+    expires: datetime | None
     taskdb_id: Digest | None = None
 
 
