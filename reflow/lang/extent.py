@@ -38,25 +38,33 @@ class TooLargeError(Exception):
 
 
 def check_extent(value: Value, type: Type) -> None:
-    """Raise EvalError when a value is too large to be written out."""
-    if is_too_large(value, type):
+    """Raise EvalError when a value is too large to be written out. RecursionErrors are the caller's."""
+    try:
+        _measure(value, type)
+    except TooLargeError as err:
         raise EvalError(
             f"value is too large: written out it has more than {MAX_EXTENT} parts, "
             "many of them more than once"
-        )
+        ) from err
 
 
 def is_too_large(value: Value, type: Type) -> bool:
-    """Whether a value has more parts than can be looked at; a plain list never has."""
-    if type.kind not in _MEASURES or isinstance(value, Flow):
-        return False
-    if isinstance(type, ListType) and type.element.kind not in _COUNTED:
-        return False
+    """Whether a value has more parts than can be looked at, or is too deep; a plain list never is."""
     try:
-        size = _Meter().measure(value, type)
+        _measure(value, type)
     except (TooLargeError, RecursionError):
         return True
-    return size > MAX_EXTENT
+    return False
+
+
+def _measure(value: Value, type: Type) -> None:
+    """Raise TooLargeError for a value with more parts than can be looked at."""
+    if type.kind not in _MEASURES or isinstance(value, Flow):
+        return
+    if isinstance(type, ListType) and type.element.kind not in _COUNTED:
+        return
+    if _Meter().measure(value, type) > MAX_EXTENT:
+        raise TooLargeError
 
 
 class _Meter:
