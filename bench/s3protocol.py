@@ -2,28 +2,18 @@
 """Move many files to S3 or from there by protocols of asyncio, another way not taken (decision 0011).
 
 usage: bench/s3protocol.py [--uvloop] up|down DIR s3://BUCKET/PREFIX MANIFEST
-
-No error is handled. The endpoint and the credentials come from the environment.
 """
 
 import asyncio
-import hashlib
-import json
 import os
 import re
-import sys
-from collections.abc import Callable
-from pathlib import Path
-from urllib.parse import urlsplit
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
-from reflow.aws.sigv4 import EMPTY_PAYLOAD, Access, Scope, authorization, encoded, timestamp
-from reflow.blob.gather import MOVED_AT_ONCE
-from reflow.blob.s3part import READ_PART, READ_WHOLE, SMALLEST_PART, Part, parts
+from s3contender import ENDPOINT, Mover, main, signed
 
-ENDPOINT = urlsplit(os.environ["AWS_ENDPOINT_URL_S3"])
-ACCESS = Access(os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"], None)
-SCOPE = Scope(os.environ["AWS_DEFAULT_REGION"], "s3")
-PARTS_AT_ONCE = 32
+from reflow.blob.s3part import Part
+
 Sink = Callable[[memoryview], object]
 
 
@@ -68,28 +58,22 @@ class Line(asyncio.BufferedProtocol):
         return await self.done
 
 
-class Mover:
-    """Moves files."""
+class ProtocolMover(Mover):
+    """As many lines as are in use at once."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.idle: list[Line] = []
-        self.parts = asyncio.Semaphore(PARTS_AT_ONCE)
 
     async def request(
         self, method: str, target: str, body: bytes = b"", sink: Sink = len, **headers: str
     ) -> bytes:
-        payload = hashlib.sha256(body).hexdigest() if body else EMPTY_PAYLOAD
-        signed = {
-            "host": ENDPOINT.netloc,
-            "x-amz-content-sha256": payload,
-            "x-amz-date": timestamp(),
-            "content-length": str(len(body)),
-            **headers,
-        }
-        signed["authorization"] = authorization(method, target, signed, payload, ACCESS, SCOPE)
-        head = (
-            f"{method} {target} HTTP/1.1\r\n" + "".join(f"{k}: {v}\r\n" for k, v in signed.items()) + "\r\n"
-        )
+        length = {"content-length": str(len(body))}
+        rows = [
+            f"{name}: {value}\r\n"
+            for name, value in signed(method, target, body, **length, **headers).items()
+        ]
+        head = f"{method} {target} HTTP/1.1\r\n{''.join(rows)}\r\n"
         if self.idle:
             line = self.idle.pop()
         else:
@@ -100,84 +84,28 @@ class Mover:
         self.idle.append(line)
         return answer
 
-    async def up(self, target: str, path: str, size: int) -> None:
-        if size <= SMALLEST_PART:
-            await self.request("PUT", target, await asyncio.to_thread(read, path, 0, size))
-            return
-        text = bytearray()
-        await self.request("POST", f"{target}?uploads=", b"", text.extend)
-        upload = re.findall(b"<UploadId>(.*)</UploadId>", text)[0].decode()
+    async def ask(self, method: str, target: str, body: bytes = b"") -> tuple[str, bytearray]:
+        data = bytearray()
+        head = await self.request(method, target, body, data.extend)
+        etag = re.search(b"(?i)etag: (.*)\r", head)
+        return etag[1].decode() if etag else "", data
 
-        async def send(part: Part) -> str:
-            async with self.parts:
-                body = await asyncio.to_thread(read, path, part.offset, part.size)
-                query = f"partNumber={part.number}&uploadId={encoded(upload)}"
-                head = await self.request("PUT", f"{target}?{query}", body)
-                etag = re.findall(b"(?i)etag: (.*)\r", head)[0].decode()
-            return f"<Part><PartNumber>{part.number}</PartNumber><ETag>{etag}</ETag></Part>"
+    async def pour(self, target: str, part: Part, descriptor: int) -> None:
+        offset = part.offset
 
-        rows = await asyncio.gather(*map(send, parts(size, SMALLEST_PART)))
-        body = f"<CompleteMultipartUpload>{''.join(rows)}</CompleteMultipartUpload>".encode()
-        await self.request("POST", f"{target}?uploadId={encoded(upload)}", body)
+        def sink(data: memoryview) -> None:
+            nonlocal offset
+            offset += os.pwrite(descriptor, data, offset)
 
-    async def down(self, target: str, path: str, size: int) -> None:
-        if size <= READ_WHOLE:
-            data = bytearray()
-            await self.request("GET", target, b"", data.extend)
-            await asyncio.to_thread(write, path, data)
-            return
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
-
-        async def fetch(part: Part) -> None:
-            offset = part.offset
-
-            def sink(data: memoryview) -> None:
-                nonlocal offset
-                offset += os.pwrite(descriptor, data, offset)
-
-            async with self.parts:
-                await self.request("GET", target, b"", sink, range=part.range)
-
-        await asyncio.gather(*map(fetch, parts(size, READ_PART)))
-        os.close(descriptor)
-        await asyncio.to_thread(digest, path)
+        await self.request("GET", target, b"", sink, range=part.range)
 
 
-def read(path: str, offset: int, size: int) -> bytes:
-    with open(path, "rb") as stream:
-        stream.seek(offset)
-        return stream.read(size)
-
-
-def write(path: str, data: bytearray) -> bytes:
-    with open(path, "xb") as stream:
-        stream.write(data)
-    return hashlib.sha256(data).digest()
-
-
-def digest(path: str) -> bytes:
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").digest()
-
-
-async def main(verb: str, directory: str, url: str, manifest: str) -> None:
-    rest = iter(json.loads(manifest).items())
-    mover = Mover()
-
-    async def some() -> None:
-        for name, size in rest:
-            target = f"/{url.removeprefix('s3://')}{name}"
-            await getattr(mover, verb)(target, os.path.join(directory, name), size)
-
-    await asyncio.gather(*[some() for _ in range(MOVED_AT_ONCE)])
+@asynccontextmanager
+async def opened() -> AsyncIterator[ProtocolMover]:
+    mover = ProtocolMover()
+    yield mover
     for line in mover.idle:
         line.transport.close()
 
 
-*flags, verb, directory, url, manifest = sys.argv[1:]
-run = asyncio.run
-if flags:
-    import uvloop
-
-    run = uvloop.run
-run(main(verb, directory, url, Path(manifest).read_text()))
+main(opened)

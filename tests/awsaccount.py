@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tests import servers
@@ -38,6 +40,17 @@ def new_account() -> dict[str, str]:
 def random_name(prefix: str = "setup") -> str:
     """A name for a bucket or a table."""
     return f"{prefix}-{secrets.token_hex(6)}"
+
+
+@contextmanager
+def new_bucket(s3: Any, prefix: str) -> Iterator[str]:
+    """The name of a new bucket, which is removed at the end."""
+    name = random_name(prefix)
+    s3.create_bucket(Bucket=name)
+    try:
+        yield name
+    finally:
+        remove_bucket(s3, name)
 
 
 def remove_bucket(s3: Any, bucket: str) -> None:

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import settings
 
 from tests import servers
+from tests.processes import new_doze
 
 # No test is timed: the machines are shared.
 settings.register_profile("untimed", deadline=None)
@@ -106,3 +107,18 @@ def reflow_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("REFLOW_HOME", str(home / ".reflow"))
     return home / ".reflow"
+
+
+@pytest.fixture
+def doze() -> str:
+    """A command that takes a day, and that nobody else has."""
+    return new_doze()
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty directory that is the working directory, of a user whose Reflow is this one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REFLOW_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    return tmp_path

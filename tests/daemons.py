@@ -5,8 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import subprocess
 import threading
 from pathlib import Path
+from typing import Protocol
+
+from tests.command import Workspace
 
 DAEMON = "/var/run/docker.sock"
 
@@ -153,3 +157,25 @@ class Gate:
         with self._changed:
             self._now -= 1
             self._changed.notify_all()
+
+
+class Daemon(Protocol):
+    """A Docker daemon, or what stands in for one."""
+
+    @property
+    def host(self) -> str:
+        """What ``DOCKER_HOST`` is set to."""
+        ...
+
+
+def gated(root: Path, gate: Gate) -> Workspace:
+    """A place with a program whose exec waits at the gate."""
+    made = Workspace(root)
+    script = f"{gate.command}; echo end > {{{{out}}}}"
+    made.write("p.rf", f'val Main = exec(image := "ubuntu", cpu := 1) (out file) {{" {script} "}}\n')
+    return made
+
+
+def begin(work: Workspace, daemon: Daemon) -> subprocess.Popen[str]:
+    """Start a run of it on a daemon."""
+    return work.start("run", "-executor", "docker", "-json", "p.rf", DOCKER_HOST=daemon.host)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from reflow.core.digest import Digest
+from reflow.core.errors import ReflowError
 from reflow.core.execconfig import ExecConfig, ExecResult, InputArg, OutputArg
 from reflow.core.fileset import File, Fileset
 from reflow.executor.local import LocalExecutor
@@ -93,6 +96,17 @@ class Ground:
         return sorted(each.name for each in (self.localdir / "execs").iterdir())
 
 
+@asynccontextmanager
+async def ready(base: Path, name: str) -> AsyncIterator[Ground]:
+    """A ground whose executor is started, and closed at the end."""
+    ground = Ground(base, name)
+    await ground.executor.start()
+    try:
+        yield ground
+    finally:
+        await ground.executor.close(kill=True)
+
+
 class Door:
     """Room that is there when it is opened, and what was done with it."""
 
@@ -131,6 +145,13 @@ def member(result: ExecResult, index: int = 0) -> Fileset:
     """One output of an exec."""
     assert result.fileset.members is not None
     return result.fileset.members[index]
+
+
+def error_of(result: object) -> ReflowError:
+    """The error of a failed exec."""
+    error = getattr(result, "error", None)
+    assert isinstance(error, ReflowError)
+    return error
 
 
 def _arg(value: Any) -> InputArg | OutputArg:

@@ -20,7 +20,7 @@ from reflow.core.execconfig import ExecConfig, ExecInspect, ExecResult, InputArg
 from reflow.core.fileset import File, Fileset
 from reflow.core.resources import Resources
 from reflow.eval import Report
-from reflow.flow.node import ArgRef, Coerce, Exec, Extern, Flow, Intern, K, Val
+from reflow.flow.node import ArgRef, Coerce, Exec, External, Flow, K, Val
 from reflow.pool import Exec as RunningExec
 from reflow.pool import Executor, Progress, Room
 from reflow.repository import Repository
@@ -268,15 +268,15 @@ class RecordingReport:
         self.events: list[tuple[object, ...]] = []
         self.messages: list[tuple[str, str]] = []
 
-    def queued(self, flow: Exec | Intern | Extern, config: ExecConfig, attempt: int) -> None:
+    def queued(self, flow: External, config: ExecConfig, attempt: int) -> None:
         self.events.append(("queued", flow.ident, attempt))
 
-    def progress(self, flow: Exec | Intern | Extern, what: str, done_bytes: int, total_bytes: int) -> None:
+    def progress(self, flow: External, what: str, done_bytes: int, total_bytes: int) -> None:
         self.events.append(("progress", flow.ident, what))
 
     def started(
         self,
-        flow: Exec | Intern | Extern,
+        flow: External,
         config: ExecConfig,
         attempt: int,
         task_id: Digest,
@@ -286,7 +286,7 @@ class RecordingReport:
 
     def finished(
         self,
-        flow: Exec | Intern | Extern,
+        flow: External,
         config: ExecConfig,
         task_id: Digest,
         value: Fileset | None,
@@ -296,7 +296,7 @@ class RecordingReport:
     ) -> None:
         self.events.append(("finished", flow.ident, "ok" if error is None else error.kind.value))
 
-    def cached(self, flow: Exec | Intern | Extern, value: Fileset, key: Digest) -> None:
+    def cached(self, flow: External, value: Fileset, key: Digest) -> None:
         self.events.append(("cached", flow.ident))
 
     def message(self, level: str, text: str) -> None:

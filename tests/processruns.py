@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 from pathlib import Path
 
 from tests.command import Done, Workspace
+from tests.waiting import wait_until
 
 TWO = """
 param who = "world"
@@ -77,7 +77,5 @@ def start_long(work: Workspace, *words: str) -> tuple[subprocess.Popen[str], int
     pidfile = work.dir / "pid"
     write(work, "long.rf", LONG.replace("PIDFILE", str(pidfile)))
     process = work.start("run", "-executor", "process", *words, "long.rf")
-    deadline = time.monotonic() + 30
-    while not (pidfile.exists() and pidfile.read_text().strip()) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_until(lambda: pidfile.exists() and pidfile.read_text().strip())
     return process, int(pidfile.read_text())

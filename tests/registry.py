@@ -17,6 +17,9 @@ SCHEMA_2 = "application/vnd.docker.distribution.manifest.v2+json"
 LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 
 
+Behave = Callable[[BaseHTTPRequestHandler, str], bool]
+
+
 class Registry(ThreadingHTTPServer):
     """``manifests``: path (``name/manifests/reference``) -> (media type, body).
 
@@ -32,7 +35,7 @@ class Registry(ThreadingHTTPServer):
         self.blobs: dict[str, bytes] = {}
         self.fail = 0
         self.token = ""
-        self.behave: Callable[[BaseHTTPRequestHandler, str], bool] | None = None
+        self.behave: Behave | None = None
         self.asked: list[str] = []
 
     @property
@@ -152,6 +155,40 @@ def running_registry() -> Iterator[Registry]:
         registry.shutdown()
         registry.server_close()
         thread.join()
+
+
+def answer(handler: BaseHTTPRequestHandler, status: int, body: bytes = b"", **headers: str) -> bool:
+    """Answer a request; true."""
+    handler.send_response(status)
+    for name, value in headers.items():
+        handler.send_header(name.replace("_", "-"), value)
+    handler.send_header("Content-Length", headers.get("Content_Length", str(len(body))))
+    handler.end_headers()
+    handler.wfile.write(body)
+    return True
+
+
+def on(part: str, action: Callable[[BaseHTTPRequestHandler], bool], times: int = 10**6) -> Behave:
+    """Act on requests whose path has ``part``, so many times."""
+    left = [times]
+
+    def behave(handler: BaseHTTPRequestHandler, path: str) -> bool:
+        if part not in path or not left[0]:
+            return False
+        left[0] -= 1
+        return action(handler)
+
+    return behave
+
+
+def sending(data: bytes) -> Callable[[BaseHTTPRequestHandler], bool]:
+    """An action for `on`: answer with these bytes."""
+    return lambda handler: answer(handler, 200, data)
+
+
+def asked(registry: Registry, part: str) -> int:
+    """How many requests had ``part`` in their path."""
+    return len([each for each in registry.asked if part in each])
 
 
 def _tar(files: dict[str, bytes]) -> bytes:

@@ -37,22 +37,6 @@ def python(*words: str) -> list[str]:
     return [sys.executable, *words]
 
 
-def processes_with(mark: str) -> list[str]:
-    """Command lines of all processes that have ``mark`` in theirs, but for bubblewrap's own."""
-    found = []
-    for entry in os.scandir("/proc"):
-        if not entry.name.isdecimal() or int(entry.name) == os.getpid():
-            continue
-        try:
-            words = Path(entry.path, "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        text = b" ".join(words).decode("utf-8", "replace")
-        if mark in text:
-            found.append(text)
-    return found
-
-
 def run(argv: Sequence[str], timeout_s: float = 120, **env: str) -> subprocess.CompletedProcess[str]:
     """Run something from the project's root."""
     return subprocess.run(

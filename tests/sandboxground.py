@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from reflow.core.errors import ReflowError
 from reflow.executor.sandbox import SandboxExecutor
 from reflow.executor.sandbox_spawn import Launcher
 from tests.execs import Ground
@@ -24,10 +23,3 @@ def launcher_pid(ground: Ground) -> int:
     process = launcher_of(ground)._process
     assert process is not None
     return process.pid
-
-
-def error_of(result: object) -> ReflowError:
-    """The error of a failed exec."""
-    error = getattr(result, "error", None)
-    assert isinstance(error, ReflowError)
-    return error

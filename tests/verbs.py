@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from tests.command import Done, Workspace
+from tests.waiting import wait_until
 
 TWO = """
 param who = "world"
@@ -93,7 +94,4 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 def wait_for(path: Path) -> None:
     """Return when a file is there."""
-    deadline = time.monotonic() + 30
-    while not path.exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert path.exists()
+    wait_until(path.exists)

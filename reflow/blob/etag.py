@@ -58,11 +58,6 @@ class Sums:
         self._promised = promised(about.headers)
         self._sha256 = hashlib.sha256() if digest or (self._promised and not has_md5) else None
 
-    @property
-    def are_none(self) -> bool:
-        """Whether there is nothing to compare with."""
-        return self._md5 is None and self._sha256 is None
-
     def update(self, data: bytes | memoryview) -> None:
         """Take the next bytes."""
         for each in (self._md5, self._sha256):

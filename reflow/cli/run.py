@@ -126,11 +126,16 @@ def load(app: App, request: RunRequest, session: Session) -> Program:
     """Load the program with its parameters."""
     from reflow.lang.program import load as load_program
 
+    use_universe(app)
+    return load_program(request.path, request.args, session, make_absolute=True)
+
+
+def use_universe(app: App) -> None:
+    """Let digests be those of the universe that -universe names."""
     if app.flags["universe"]:
         from reflow.flow.digest import set_universe
 
         set_universe(app.flags["universe"])
-    return load_program(request.path, request.args, session, make_absolute=True)
 
 
 def _show_immediate(app: App, request: RunRequest, program: Program, started_s: float) -> int:
@@ -147,20 +152,8 @@ def _show_immediate(app: App, request: RunRequest, program: Program, started_s: 
 
 def make_request(arguments: Arguments) -> RunRequest:
     """What the flags ask for. Raises UsageError."""
-    if arguments["eval"] not in ("topdown", "bottomup"):
-        raise UsageError(f"invalid evaluation strategy {arguments['eval']}: want topdown or bottomup")
-    if arguments["executor"] not in ("", *_EXECUTORS):
-        raise UsageError(f"invalid -executor {arguments['executor']}: want {', '.join(_EXECUTORS)}")
-    request = RunRequest(arguments.words[0], arguments.words[1:])
-    request.executor = arguments["executor"]
+    request = common_request(arguments, arguments.words[0], arguments.words[1:])
     request.local_dir = arguments["dir"] or arguments["localdir"]
-    request.is_local = arguments["local"]
-    request.assert_policy = arguments["assert"]
-    request.bottom_up = arguments["eval"] == "bottomup"
-    request.invalidate = ident_matcher(arguments["invalidate"])
-    request.recompute_empty = arguments["recomputeempty"]
-    request.keep_going = arguments["keep-going"]
-    request.checks_inputs = arguments["postusechecksum"]
     request.writes_graph = arguments["dotgraph"]
     request.draws_graph = arguments["dotgraph"] and "dotgraph" in arguments.given
     request.traces_flow = arguments["traceflow"]
@@ -172,7 +165,26 @@ def make_request(arguments: Arguments) -> RunRequest:
     return request
 
 
-def ident_matcher(pattern: str) -> Callable[[str], bool] | None:
+def common_request(arguments: Arguments, program: str, words: list[str]) -> RunRequest:
+    """What the flags ask for that ``run`` and ``runbatch`` have both. Raises UsageError."""
+    if arguments["eval"] not in ("topdown", "bottomup"):
+        raise UsageError(f"invalid evaluation strategy {arguments['eval']}: want topdown or bottomup")
+    if arguments["executor"] not in ("", *_EXECUTORS):
+        raise UsageError(f"invalid -executor {arguments['executor']}: want {', '.join(_EXECUTORS)}")
+    request = RunRequest(program, words)
+    request.executor = arguments["executor"]
+    request.local_dir = arguments["localdir"]
+    request.is_local = arguments["local"]
+    request.assert_policy = arguments["assert"]
+    request.bottom_up = arguments["eval"] == "bottomup"
+    request.invalidate = _ident_matcher(arguments["invalidate"])
+    request.recompute_empty = arguments["recomputeempty"]
+    request.keep_going = arguments["keep-going"]
+    request.checks_inputs = arguments["postusechecksum"]
+    return request
+
+
+def _ident_matcher(pattern: str) -> Callable[[str], bool] | None:
     """A search for ``-invalidate``. Raises UsageError."""
     if not pattern:
         return None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from reflow.cli.app import App
 from reflow.cli.command import Arguments, Command, FlagSpec, UsageError
 from reflow.cli.outcome import failure_text
-from reflow.cli.run import ident_matcher
+from reflow.cli.run import common_request, use_universe
 from reflow.runtime.request import RunRequest
 
 if TYPE_CHECKING:
@@ -85,18 +85,7 @@ def run(app: App, arguments: Arguments) -> int:
 
 def _run_request(arguments: Arguments) -> RunRequest:
     """What all runs have in common. Raises UsageError."""
-    if arguments["eval"] not in ("topdown", "bottomup"):
-        raise UsageError(f"invalid evaluation strategy {arguments['eval']}: want topdown or bottomup")
-    request = RunRequest("", arguments.words)
-    request.executor = arguments["executor"]
-    request.is_local = arguments["local"]
-    request.local_dir = arguments["localdir"]
-    request.assert_policy = arguments["assert"]
-    request.bottom_up = arguments["eval"] == "bottomup"
-    request.invalidate = ident_matcher(arguments["invalidate"])
-    request.recompute_empty = arguments["recomputeempty"]
-    request.keep_going = arguments["keep-going"]
-    request.checks_inputs = arguments["postusechecksum"]
+    request = common_request(arguments, "", arguments.words)
     request.writes_graph = False
     request.background_timeout_s = _DRAIN_S
     return request
@@ -107,10 +96,7 @@ async def _run(app: App, request: BatchRequest) -> int:
     from reflow.lang.module_store import default_store
     from reflow.runtime.batch import Batch
 
-    if app.flags["universe"]:
-        from reflow.flow.digest import set_universe
-
-        set_universe(app.flags["universe"])
+    use_universe(app)
     display = app.start_display()
     batch = Batch(app.config, app.log, display.status, request, failure_text, default_store())
     app.interrupts.on_second(batch.kill_now)

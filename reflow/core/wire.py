@@ -29,9 +29,7 @@ from reflow.core.execconfig import (
 from reflow.core.filesetjson import fileset_from_json, fileset_to_json
 from reflow.core.gojson import (
     JsonObject,
-    dump_with_constants,
     fold,
-    load_json,
     number,
     parse_digest,
     parse_time,
@@ -48,11 +46,6 @@ _NO_TIME = unix_time(0)
 def resources_to_json(resources: Resources) -> JsonObject | None:
     """An object of numbers, sorted by name; null when there is nothing."""
     return {name: number(resources[name]) for name in sorted(resources)} or None
-
-
-def resources_from_json(row: Any) -> Resources:
-    """Read an object of numbers."""
-    return _checked(_read_resources, row, "resources")
 
 
 def exec_config_to_json(config: ExecConfig, *, with_extras: bool = False) -> JsonObject:
@@ -132,20 +125,6 @@ def exec_inspect_to_json(inspect: ExecInspect, *, with_extras: bool = False) -> 
 def exec_inspect_from_json(row: Any) -> ExecInspect:
     """Read what is known of an exec."""
     return _checked(_read_inspect, row, "exec inspection")
-
-
-def encode_exec_inspect(inspect: ExecInspect) -> bytes:
-    """The bytes of a stored inspection: one line."""
-    return dump_with_constants(exec_inspect_to_json(inspect, with_extras=True)) + b"\n"
-
-
-def decode_exec_inspect(data: bytes) -> ExecInspect:
-    """Read a stored inspection. Raises INVALID."""
-    try:
-        row = load_json(data)
-    except ValueError as err:
-        raise ReflowError(Kind.INVALID, "wire.decode", "exec inspection", cause=err) from err
-    return exec_inspect_from_json(row)
 
 
 def _checked(read: Callable[[Any], _T], row: Any, what: str) -> _T:

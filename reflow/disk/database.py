@@ -17,7 +17,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from reflow.core.errors import Kind, ReflowError
@@ -84,31 +84,23 @@ class Database:
 
         ``work`` must be whole in itself: it may be run several times.
         """
-        deadline, pause = 0.0, _FIRST_PAUSE_S
-        while True:
+        for pause_s in _pauses():
             try:
                 return self._attempt(work)
-            except _BusyError as err:
-                deadline = deadline or time.monotonic() + BUSY_LIMIT_S
-                if time.monotonic() > deadline:
-                    raise self._locked_error() from err
-            time.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE_S)
+            except _BusyError:
+                time.sleep(pause_s)
+        raise self._locked_error()
 
     async def perform(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
         """Run ``work`` as `call` does, without holding up the event loop while it waits."""
         if self.is_remote:
             return await self.start(work)
-        deadline, pause = 0.0, _FIRST_PAUSE_S
-        while True:
+        for pause_s in _pauses():
             try:
                 return self._attempt(work)
-            except _BusyError as err:
-                deadline = deadline or time.monotonic() + BUSY_LIMIT_S
-                if time.monotonic() > deadline:
-                    raise self._locked_error() from err
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE_S)
+            except _BusyError:
+                await asyncio.sleep(pause_s)
+        raise self._locked_error()
 
     def try_now(self, work: Callable[[sqlite3.Connection], _T]) -> _T | None:
         """Run ``work`` once, where it is called; None when the file is locked just now."""
@@ -313,6 +305,17 @@ class Database:
 
 class _BusyError(Exception):
     """The file is locked by another process just now."""
+
+
+def _pauses() -> Iterator[float]:
+    """Seconds to wait after each try that failed, for as long as is tried."""
+    pause_s = _FIRST_PAUSE_S
+    yield pause_s
+    deadline = time.monotonic() + BUSY_LIMIT_S
+    while time.monotonic() <= deadline:
+        pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+        yield pause_s
+    yield 0.0  # a last try: this process may have been stopped all the time
 
 
 def _code(err: sqlite3.Error) -> int:

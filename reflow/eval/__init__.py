@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from reflow.core.errors import ReflowError
     from reflow.eval.predict import Prediction
     from reflow.flow.data import LocalFile
-    from reflow.flow.node import Exec, Extern, Flow, Intern
+    from reflow.flow.node import External, Flow
     from reflow.pool import Exec as RunningExec
     from reflow.repository import Repository
     from reflow.sched import Scheduler
@@ -35,7 +35,6 @@ __all__ = [
     "CacheMode",
     "EvalConfig",
     "EvalStats",
-    "ExecState",
     "Foresight",
     "ImageResolver",
     "KeyNamespace",
@@ -72,30 +71,20 @@ SpanTaker = Callable[[str, str, Digest, float, Mapping[str, str]], None]
 1970), and notes."""
 
 
-class ExecState(enum.Enum):
-    """States that a report is told of."""
-
-    WAITING = "waiting"
-    RUNNING = "exec"
-    OK = "ok"
-    ERROR = "err"
-    CACHED = "cached"
-
-
 class Report(Protocol):
     """Told what happens to external nodes, always on the event loop's thread. Must not block."""
 
-    def queued(self, flow: Exec | Intern | Extern, config: ExecConfig, attempt: int) -> None:
+    def queued(self, flow: External, config: ExecConfig, attempt: int) -> None:
         """It is to be run and waits for its turn."""
         ...
 
-    def progress(self, flow: Exec | Intern | Extern, what: str, done_bytes: int, total_bytes: int) -> None:
+    def progress(self, flow: External, what: str, done_bytes: int, total_bytes: int) -> None:
         """Something is pulled or copied for it."""
         ...
 
     def started(
         self,
-        flow: Exec | Intern | Extern,
+        flow: External,
         config: ExecConfig,
         attempt: int,
         task_id: Digest,
@@ -106,7 +95,7 @@ class Report(Protocol):
 
     def finished(
         self,
-        flow: Exec | Intern | Extern,
+        flow: External,
         config: ExecConfig,
         task_id: Digest,
         value: Fileset | None,
@@ -117,7 +106,7 @@ class Report(Protocol):
         """An attempt ended."""
         ...
 
-    def cached(self, flow: Exec | Intern | Extern, value: Fileset, key: Digest) -> None:
+    def cached(self, flow: External, value: Fileset, key: Digest) -> None:
         """Its value came from the cache."""
         ...
 

@@ -35,7 +35,7 @@ from reflow.eval.summary import Summary
 from reflow.eval.worklist import WorkList
 from reflow.flow.data import LocalFile
 from reflow.flow.digest import cache_keys, digest
-from reflow.flow.node import Data, Exec, Extern, Flow, Intern
+from reflow.flow.node import Data, Exec, Extern, External, Flow, Intern
 
 Work = Callable[..., Awaitable[None]]
 
@@ -235,7 +235,7 @@ class Evaluator:
         while self._held and self._submitted < MAX_SUBMITTED:
             cell = self._held.popleft()
             node = cell.node
-            assert isinstance(node, Exec | Intern | Extern)
+            assert isinstance(node, External)
             run = NodeRun(self._world, node)
             self._submitted += 1
             self._spawn(run, self._run_cell, cell, run)
@@ -253,7 +253,7 @@ class Evaluator:
 
     def _execution(self, node: Flow) -> Execution:
         """A node that is about to be executed, and why."""
-        assert isinstance(node, Exec | Intern | Extern)
+        assert isinstance(node, External)
         values = self._work.values(node)
         assert values is not None, "its turn came too early"
         return Execution(node, values, self._miss(node), self._images.known(node))

@@ -17,11 +17,9 @@ from reflow.core.errors import ReflowError
 from reflow.core.fileset import Fileset
 from reflow.eval import EvalStats
 from reflow.flow.digest import digest
-from reflow.flow.node import Exec, Extern, Flow, Intern
+from reflow.flow.node import Exec, External, Flow
 
 __all__ = ["Decisions", "Execution", "Found", "Miss", "Verdict", "WouldRunError", "total_stats"]
-
-External = Exec | Intern | Extern
 
 
 class Verdict(enum.IntEnum):

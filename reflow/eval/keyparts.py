@@ -15,11 +15,9 @@ from reflow.core.digest import Digest
 from reflow.core.fileset import File, Fileset, path_bytes
 from reflow.eval.tasklines import command_text, dedent
 from reflow.flow.digest import digest, universe
-from reflow.flow.node import Exec, Extern, Intern, Val
+from reflow.flow.node import Exec, External, Val
 
 __all__ = ["Change", "FileChange", "FileRow", "KeyParts", "compare", "content_id", "distance", "parts_of"]
-
-External = Exec | Intern | Extern
 
 
 class FileRow(NamedTuple):

@@ -19,12 +19,10 @@ from reflow.eval.assertions import Witness
 from reflow.eval.attempt import cap_memory, plan_retry
 from reflow.eval.predict import with_prediction
 from reflow.flow.digest import digest
-from reflow.flow.node import Exec, Extern, Intern
+from reflow.flow.node import Exec, External
 from reflow.pool import Exec as RunningExec
 from reflow.pool import was_noted
 from reflow.sched import Scheduler, Task, TaskOutcome
-
-External = Exec | Intern | Extern
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,34 +14,33 @@ from reflow.core.execconfig import ExecConfig, ExecInspect, InputArg, OutputArg,
 from reflow.core.fileset import EMPTY_FILESET, Fileset
 from reflow.core.units import format_duration, format_size
 from reflow.flow.digest import digest
-from reflow.flow.node import Exec, Extern, Intern
+from reflow.flow.node import Exec, Extern, External, Intern
 
 COMMAND_WIDTH = 60
 IMAGE_WIDTH = 40
 
-_External = Exec | Intern | Extern
 _NOT_SPACE_IN_GO = "\x1c\x1d\x1e\x1f"
 _NO_SAMPLES = ProfileEntry(0, 0, 0, 0)
 
 
-def start_line(flow: _External, config: ExecConfig) -> str:
+def start_line(flow: External, config: ExecConfig) -> str:
     """The line that says that a node runs now."""
     return f" ->  {_head(flow, 'exec')}{describe(flow, config)}"
 
 
-def finish_line(flow: _External, value: Fileset | None, runtime_s: float, *, cached: bool = False) -> str:
+def finish_line(flow: External, value: Fileset | None, runtime_s: float, *, cached: bool = False) -> str:
     """The line that says that a node has its value, after ``runtime_s`` seconds or from the cache."""
     arrow = "(<-) " if cached else " <-  "
     return f"{arrow}{_head(flow, 'ok')}{_outcome(value, runtime_s)}"
 
 
-def start_details(flow: _External, config: ExecConfig, keys: Sequence[Digest], uri: str) -> str:
+def start_details(flow: External, config: ExecConfig, keys: Sequence[Digest], uri: str) -> str:
     """The message that follows a start line; empty for an extern."""
     return _details(flow, config, keys, _start_block(flow, config, uri))
 
 
 def finish_details(
-    flow: _External,
+    flow: External,
     config: ExecConfig,
     keys: Sequence[Digest],
     uri: str,
@@ -58,7 +57,7 @@ def finish_details(
 
 
 def failure(
-    flow: _External,
+    flow: External,
     config: ExecConfig,
     error: BaseException,
     uri: str,
@@ -80,7 +79,7 @@ def failure(
     return "\n".join(lines)
 
 
-def describe(flow: _External, config: ExecConfig) -> str:
+def describe(flow: External, config: ExecConfig) -> str:
     """What a node does, short: image and command, or URL (and size)."""
     match flow:
         case Exec():
@@ -92,7 +91,7 @@ def describe(flow: _External, config: ExecConfig) -> str:
             return f"{abbreviate_left(flow.url, COMMAND_WIDTH)} {format_size(size)}"
 
 
-def _head(flow: _External, state: str) -> str:
+def _head(flow: External, state: str) -> str:
     return f"{flow.ident:<12} {digest(flow).short} {state:<4} {flow.op:>6} "
 
 
@@ -101,7 +100,7 @@ def _outcome(value: Fileset | None, runtime_s: float) -> str:
     return f"{format_duration(runtime_s)} {size}"
 
 
-def _details(flow: _External, config: ExecConfig, keys: Sequence[Digest], block: Iterable[str]) -> str:
+def _details(flow: External, config: ExecConfig, keys: Sequence[Digest], block: Iterable[str]) -> str:
     if isinstance(flow, Extern):
         return ""
     lines = [f"{flow.ident} {digest(flow).short} {flow.pos}:"]
@@ -112,7 +111,7 @@ def _details(flow: _External, config: ExecConfig, keys: Sequence[Digest], block:
     return "\n".join(lines)
 
 
-def _start_block(flow: _External, config: ExecConfig, uri: str) -> Iterator[str]:
+def _start_block(flow: External, config: ExecConfig, uri: str) -> Iterator[str]:
     """Where an exec runs, in what, its command and its inputs."""
     if not isinstance(flow, Exec):
         return

@@ -312,6 +312,9 @@ class Data(Flow):
         self.content = content
 
 
+External = Exec | Intern | Extern
+"""What is done outside of us: what has a key in the cache, or an effect."""
+
 EXTERNAL = (Exec, Intern, Extern)
 
 

@@ -27,6 +27,18 @@ _EXEC_PARAMS = {
 _REQUIRES_PARAMS = {**_RESOURCES, "wide": (frozenset({"bool"}), "a boolean")}
 
 
+def _named_type(check: Checker, decl: Decl, no_patterns: str) -> tuple[str, Type] | ErrorType:
+    """A parameter's name and type; the error when it has none, ``no_patterns`` for a pattern."""
+    if isinstance(decl, Assign) and not isinstance(decl.pattern, IdentPattern):
+        return ErrorType(no_patterns)
+    type, errors = check.decl_with_errors(decl)
+    if errors:
+        return ErrorType(f"type error in parameter: {error_text(errors)}")
+    assert isinstance(decl, Assign)
+    assert isinstance(decl.pattern, IdentPattern)
+    return decl.pattern.name, type
+
+
 def _wrong_param(
     name: str, type: Type, known: Mapping[str, tuple[frozenset[str], str]], unrecognized: str
 ) -> ErrorType | None:
@@ -59,14 +71,10 @@ def check_exec(check: Checker, expr: Expr) -> Type:
 def _check_params(check: Checker, decls: Sequence[Decl]) -> ErrorType | None:
     given = set()
     for decl in decls:
-        if isinstance(decl, Assign) and not isinstance(decl.pattern, IdentPattern):
-            return ErrorType("execs do not support pattern matching declarations")
-        type, errors = check.decl_with_errors(decl)
-        if errors:
-            return ErrorType(f"type error in parameter: {error_text(errors)}")
-        assert isinstance(decl, Assign)
-        assert isinstance(decl.pattern, IdentPattern)
-        name = decl.pattern.name
+        named = _named_type(check, decl, "execs do not support pattern matching declarations")
+        if isinstance(named, ErrorType):
+            return named
+        name, type = named
         if name == "image" and type.is_flow:
             hint = "the image must be known before anything runs: it cannot depend on files or execs"
             return ErrorType(f"exec parameter {name} is not immediate", hint=hint)
@@ -123,14 +131,10 @@ def check_requires(check: Checker, expr: Expr) -> Type:
 
 
 def _check_requirement(check: Checker, decl: Decl) -> ErrorType | None:
-    if isinstance(decl, Assign) and not isinstance(decl.pattern, IdentPattern):
-        return ErrorType("pattern matching declarations are not supported")
-    type, errors = check.decl_with_errors(decl)
-    if errors:
-        return ErrorType(f"type error in parameter: {error_text(errors)}")
-    assert isinstance(decl, Assign)
-    assert isinstance(decl.pattern, IdentPattern)
-    name = decl.pattern.name
+    named = _named_type(check, decl, "pattern matching declarations are not supported")
+    if isinstance(named, ErrorType):
+        return named
+    name, type = named
     if type.is_flow:
         return ErrorType(f"parameter {name} is not immediate")
     return _wrong_param(name, type, _REQUIRES_PARAMS, "unrecognized parameter")

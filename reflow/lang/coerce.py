@@ -5,15 +5,12 @@ Source: syntax/compat.go.
 
 from __future__ import annotations
 
-from functools import partial
-
 from reflow.core.digest import Digest
 from reflow.core.fileset import File, Fileset
 from reflow.flow.node import Coerce, Flow
 from reflow.lang.types import ListType, Type
 from reflow.lang.value import Dir, Value
 
-FLOW_TO_FILESET_TAG = Digest.of_text("grail.com/reflow/syntax.coerceFlowToFileset")
 FILESET_TO_FILE_TAG = Digest.of_text("grail.com/reflow/syntax.coerceFilesetToFile")
 FILESET_TO_DIR_TAG = Digest.of_text("grail.com/reflow/syntax.coerceFilesetToDir")
 
@@ -26,15 +23,6 @@ def to_fileset(value: Value, type: Type) -> Fileset:
         return value.fileset()
     assert isinstance(type, ListType), f"invalid input type {type}"
     return Fileset(members=[to_fileset(each, type.element) for each in value])
-
-
-def flow_to_fileset(flow: Flow, type: Type) -> Coerce:
-    """The node that gives a delayed file, dir or list as a fileset."""
-    return Coerce(partial(_to_fileset_at, type), flow, FLOW_TO_FILESET_TAG)
-
-
-def _to_fileset_at(type_: Type, value: Value) -> Fileset:
-    return to_fileset(value, type_)
 
 
 def fileset_to_file(fileset: Fileset) -> File:

@@ -37,13 +37,6 @@ def expr_digest(expr: s.Expr, env: Env) -> Digest:
     return Digest(hasher.digest())
 
 
-def expr_material(expr: s.Expr, env: Env) -> bytes:
-    """The bytes that stand for what an expression computes."""
-    pieces: list[bytes] = []
-    write_expr(pieces.append, expr, env)
-    return b"".join(pieces)
-
-
 def write_expr(write: Write, expr: s.Expr, env: Env) -> None:
     """Write an expression's material."""
     while type(expr) is s.Ascribe:

@@ -12,7 +12,7 @@
 | struct, module | `Struct`: a `dict` of name -> value |
 | map | `MapValue` |
 | sum | `Variant` |
-| func | anything with ``digest`` and ``apply`` (`Function`) |
+| func | anything with ``digest`` and ``apply`` |
 | delayed | `reflow.flow.node.Flow`, at any place |
 
 A value does not know its type; printing, digests and forcing take the type beside it.
@@ -21,14 +21,13 @@ A value does not know its type; printing, digests and forcing take the type besi
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from reflow.core.digest import Digest
 from reflow.core.fileset import File, Fileset, path_bytes
 
 if TYPE_CHECKING:
     from reflow.lang.source import Pos
-    from reflow.lang.types import Type
 
 Value = Any
 
@@ -132,19 +131,6 @@ class Dir:
         return self._fileset
 
 
-class Function(Protocol):
-    """A value of function type."""
-
-    @property
-    def digest(self) -> Digest:
-        """Names the function inside other digests."""
-        ...
-
-    def apply(self, args: list[Value], site: CallSite) -> Value:
-        """Call it; arguments may be delayed. Raises EvalError."""
-        ...
-
-
 class CallSite:
     """Where a function is called: position, and the identifier of the value being computed."""
 
@@ -154,13 +140,3 @@ class CallSite:
         self.session = session
         self.pos = pos
         self.ident = ident
-
-
-class Typed:
-    """A value together with its type, as `Main` of a module is handed out."""
-
-    __slots__ = ("type", "value")
-
-    def __init__(self, value: Value, type: Type) -> None:
-        self.value = value
-        self.type = type

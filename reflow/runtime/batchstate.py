@@ -18,7 +18,7 @@ from reflow.core.errors import Kind, kind_of
 from reflow.core.gojson import dump_json, load_json
 from reflow.runtime.batchfile import BatchError
 from reflow.runtime.home import runs_dir
-from reflow.runtime.runstate import Phase, RunFiles, RunState, read_state
+from reflow.runtime.runstate import Phase, RunFiles, RunState, is_file_locked, read_state, replace_state
 
 
 class BatchEntry:
@@ -131,29 +131,10 @@ class BatchLock:
 
 def is_batch_locked(base: str) -> bool:
     """Whether some process does a batch now."""
-    try:
-        descriptor = os.open(f"{base}.lock", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
+    return is_file_locked(f"{base}.lock")
 
 
 def write_entries(base: str, id: Digest, entries: Mapping[str, BatchEntry]) -> None:
     """Replace the list; the one before stays as ``.bak``. Raises OSError."""
     rows = {name: entries[name].to_json() for name in sorted(entries)}
-    scratch = f"{base}.write{os.getpid()}"
-    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with open(descriptor, "wb") as stream:
-        stream.write(dump_json({"ID": str(id), "Runs": rows}) + b"\n")
-    backup = f"{base}.bak"
-    if os.path.exists(f"{base}.json"):
-        if os.path.exists(backup):
-            os.unlink(backup)
-        os.link(f"{base}.json", backup)
-    os.rename(scratch, f"{base}.json")
+    replace_state(base, dump_json({"ID": str(id), "Runs": rows}) + b"\n")

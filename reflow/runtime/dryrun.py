@@ -14,20 +14,18 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from reflow.core.digest import Digest, DigestPrefix
 from reflow.core.errors import ReflowError
-from reflow.core.execconfig import ExecConfig, ExecInspect
-from reflow.core.fileset import Fileset
-from reflow.eval import Outcome, Report
+from reflow.eval import Outcome
 from reflow.eval.evaluator import Evaluator
-from reflow.eval.explain import Decisions, External, WouldRunError
+from reflow.eval.explain import Decisions, WouldRunError
 from reflow.flow.node import K
-from reflow.pool import Exec as RunningExec
 from reflow.runtime.config import Config
 from reflow.runtime.evalconfig import eval_config
 from reflow.runtime.explain import SCHEMA, RunFacts, RunWriter, explain_database
 from reflow.runtime.explainread import Reader
 from reflow.runtime.localcluster import LocalCluster
-from reflow.runtime.log import LEVELS, Log
+from reflow.runtime.log import Log
 from reflow.runtime.outcome import as_run_error
+from reflow.runtime.quietreport import QuietReport
 from reflow.runtime.reason import Reasons
 from reflow.runtime.request import RunRequest
 from reflow.runtime.stores import Stores
@@ -86,7 +84,7 @@ class DryRun:
             await stores.close()
 
     async def _evaluate(self) -> DryOutcome:
-        report = _Quiet(self._log)
+        report = QuietReport(self._log)
         config = eval_config(
             self._config, self._request, self._stores, self._cluster, report, self._program.images
         )
@@ -145,44 +143,3 @@ def _scratch() -> sqlite3.Connection:
     for statement in SCHEMA.create:
         connection.execute(statement)
     return connection
-
-
-class _Quiet:
-    """Told what happens in a dry run: nothing is started, and only messages are passed on."""
-
-    def __init__(self, log: Log) -> None:
-        self._log = log
-
-    def queued(self, flow: External, config: ExecConfig, attempt: int) -> None:
-        """Never called."""
-
-    def progress(self, flow: External, what: str, done_bytes: int, total_bytes: int) -> None:
-        """Never called."""
-
-    def started(
-        self, flow: External, config: ExecConfig, attempt: int, task_id: Digest, running: RunningExec
-    ) -> None:
-        """Never called."""
-
-    def finished(
-        self,
-        flow: External,
-        config: ExecConfig,
-        task_id: Digest,
-        value: Fileset | None,
-        inspect: ExecInspect | None,
-        error: ReflowError | None,
-        keys: Sequence[Digest],
-    ) -> None:
-        """Never called."""
-
-    def cached(self, flow: External, value: Fileset, key: Digest) -> None:
-        """Counted elsewhere."""
-
-    def message(self, level: str, text: str) -> None:
-        """Log it."""
-        self._log.message(LEVELS[level], text)
-
-
-if TYPE_CHECKING:
-    _: type[Report] = _Quiet

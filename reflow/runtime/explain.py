@@ -22,11 +22,11 @@ from typing import Any, NamedTuple
 from reflow.core.digest import Digest
 from reflow.core.fileset import Fileset, path_bytes
 from reflow.disk.database import Database, Schema
-from reflow.eval.explain import Decisions, Execution, External, Found, Verdict
+from reflow.eval.explain import Decisions, Execution, Found, Verdict
 from reflow.eval.keyparts import content_id, file_rows, parts_of
 from reflow.flow.data import LocalFile
 from reflow.flow.digest import digest
-from reflow.flow.node import Exec
+from reflow.flow.node import Exec, External
 from reflow.runtime.home import home
 
 SCHEMA = Schema(

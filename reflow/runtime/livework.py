@@ -8,7 +8,6 @@ runs says what they are about.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import signal
 import time
@@ -22,7 +21,7 @@ from reflow.executor.execdir import FAILED, KILLED, Tenant, is_locked, tenant_of
 from reflow.runtime.config import Config
 from reflow.runtime.home import runs_dir
 from reflow.runtime.localcluster import exec_dir
-from reflow.runtime.runstate import RunFiles
+from reflow.runtime.runstate import RunFiles, is_file_locked
 from reflow.taskdb import Run, RunQuery, Task, TaskDB, TaskQuery, is_alive
 
 GRACE_S = 1.0
@@ -59,25 +58,11 @@ async def live_runs(taskdb: TaskDB) -> list[LiveRun]:
 
 def is_run_locked(id: Digest) -> bool:
     """Whether some process of this machine does a run."""
-    return _is_locked(_lock_path(id))
+    return is_file_locked(_lock_path(id))
 
 
 def _lock_path(id: Digest) -> str:
     return RunFiles.of(runs_dir(), id).base + ".lock"
-
-
-def _is_locked(path: str) -> bool:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def owner_of_run(id: Digest) -> tuple[int, int]:

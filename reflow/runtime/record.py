@@ -19,7 +19,7 @@ from reflow.core.fileset import EMPTY_FILESET
 from reflow.core.wire import exec_inspect_to_json
 from reflow.executor.layout import log_path
 from reflow.flow.digest import digest, image_command_id
-from reflow.flow.node import Exec, Extern, Intern
+from reflow.flow.node import External
 from reflow.pool import Exec as RunningExec
 from reflow.runtime.log import Log
 from reflow.taskdb import ObjectKeeper, Run, Task, TaskDB
@@ -72,7 +72,7 @@ class Record:
 
     def task_started(
         self,
-        flow: Exec | Intern | Extern,
+        flow: External,
         config: ExecConfig,
         attempt: int,
         task_id: Digest,

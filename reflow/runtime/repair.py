@@ -17,15 +17,15 @@ from reflow.core.errors import Kind, ReflowError
 from reflow.core.execconfig import ExecConfig, ExecInspect, ExecResult
 from reflow.core.fileset import Fileset
 from reflow.core.resources import Resources
-from reflow.eval import CacheMode, Report
+from reflow.eval import CacheMode
 from reflow.eval.evaluator import Evaluator
 from reflow.flow.digest import digest
-from reflow.flow.node import Exec, Extern, Intern
-from reflow.pool import Exec as RunningExec
+from reflow.flow.node import External
 from reflow.runtime.config import Config
 from reflow.runtime.evalconfig import eval_config
 from reflow.runtime.localcluster import LocalCluster
-from reflow.runtime.log import LEVELS, Log
+from reflow.runtime.log import Log
+from reflow.runtime.quietreport import QuietReport
 from reflow.runtime.request import RunRequest
 from reflow.runtime.stores import Stores
 from reflow.sched import Scheduler, Task, TaskOutcome
@@ -143,31 +143,12 @@ class _CountingAssoc:
         await self._assoc.close()
 
 
-class _RepairReport:
+class _RepairReport(QuietReport):
     """Logs what the cache has, and what it lacks."""
-
-    def __init__(self, log: Log) -> None:
-        self._log = log
-
-    def queued(self, flow: Exec | Intern | Extern, config: ExecConfig, attempt: int) -> None:
-        """Nothing waits for long."""
-
-    def progress(self, flow: Exec | Intern | Extern, what: str, done_bytes: int, total_bytes: int) -> None:
-        """Nothing is fetched."""
-
-    def started(
-        self,
-        flow: Exec | Intern | Extern,
-        config: ExecConfig,
-        attempt: int,
-        task_id: Digest,
-        running: RunningExec,
-    ) -> None:
-        """Nothing starts."""
 
     def finished(
         self,
-        flow: Exec | Intern | Extern,
+        flow: External,
         config: ExecConfig,
         task_id: Digest,
         value: Fileset | None,
@@ -179,16 +160,11 @@ class _RepairReport:
         if error is not None:
             self._log.info(f"cannot write back {flow.ident or '?'} {digest(flow).short}: {_NOT_CACHED}")
 
-    def cached(self, flow: Exec | Intern | Extern, value: Fileset, key: Digest) -> None:
+    def cached(self, flow: External, value: Fileset, key: Digest) -> None:
         """Say that it is cached."""
         self._log.debug(f"found {flow.ident or '?'} {digest(flow).short}")
-
-    def message(self, level: str, text: str) -> None:
-        """Log a line."""
-        self._log.message(LEVELS[level], text)
 
 
 if TYPE_CHECKING:
     _assoc: type[Assoc] = _CountingAssoc
-    _report: type[Report] = _RepairReport
     _scheduler: type[Scheduler] = _Nowhere

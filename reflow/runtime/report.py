@@ -16,7 +16,7 @@ from reflow.core.fileset import Fileset
 from reflow.core.units import format_duration, format_size
 from reflow.eval import Report, tasklines
 from reflow.flow.digest import digest
-from reflow.flow.node import Exec, Extern, Intern
+from reflow.flow.node import Exec, Extern, External
 from reflow.pool import Exec as RunningExec
 from reflow.pool import gauges_of
 from reflow.runtime.estimate import Estimate
@@ -24,8 +24,6 @@ from reflow.runtime.log import INFO, LEVELS, Log
 from reflow.runtime.record import Record
 from reflow.runtime.status import Group, Row
 from reflow.runtime.trace import Trace
-
-External = Exec | Intern | Extern
 
 SHOWN_OUTPUT_BYTES = 64 << 10
 _TRACEBACK = "Traceback (most recent call last)"

@@ -122,6 +122,34 @@ class RunFiles(NamedTuple):
         return self.base + ".trace"
 
 
+def is_file_locked(path: str) -> bool:
+    """Whether some process has the lock of a file; not when there is no such file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def replace_state(base: str, data: bytes) -> None:
+    """Write the state of a run or a batch at once; the one before stays as ``.bak``. Raises OSError."""
+    scratch, state, backup = f"{base}.write{os.getpid()}", f"{base}.json", f"{base}.bak"
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(descriptor, "wb") as stream:
+        stream.write(data)
+    if os.path.exists(state):
+        if os.path.exists(backup):
+            os.unlink(backup)
+        os.link(state, backup)
+    os.rename(scratch, state)
+
+
 class StateFile:
     """The state file of a run that this process does: locked while it is open."""
 
@@ -132,16 +160,7 @@ class StateFile:
 
     def save(self, state: RunState) -> None:
         """Replace the state; the one before stays as ``.bak``."""
-        scratch = f"{self.files.base}.write{os.getpid()}"
-        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(descriptor, "wb") as stream:
-            stream.write(dump_json(state.to_json()) + b"\n")
-        backup = self.files.base + ".bak"
-        if os.path.exists(self.files.state):
-            if os.path.exists(backup):
-                os.unlink(backup)
-            os.link(self.files.state, backup)
-        os.rename(scratch, self.files.state)
+        replace_state(self.files.base, dump_json(state.to_json()) + b"\n")
 
     def close(self) -> None:
         """Let go of the lock; the lock file stays."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,22 +12,7 @@ from reflow.core.errors import Kind, ReflowError
 from reflow.core.execconfig import ExecConfig, InputArg
 from reflow.core.fileset import Fileset
 from reflow.core.resources import Resources
-from tests.execs import OUT, Ground, command
-from tests.executors import EXECUTORS
-
-
-@pytest.fixture(params=EXECUTORS)
-async def ground(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Ground]:
-    ground = Ground(tmp_path, request.param)
-    await ground.executor.start()
-    yield ground
-    await ground.executor.close(kill=True)
-
-
-def error_of(result: Any) -> ReflowError:
-    assert result.error is not None
-    return result.error
-
+from tests.execs import OUT, Ground, command, error_of
 
 # Ending.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -13,17 +12,8 @@ from reflow.core.errors import ReflowError
 from reflow.core.fileset import File, Fileset
 from reflow.executor.linktree import MAX_TREES, TREE_COUNT
 from tests.execs import OUT, Ground, command, member
-from tests.executors import EXECUTORS
 
 COUNT = TREE_COUNT + 8
-
-
-@pytest.fixture(params=EXECUTORS)
-async def ground(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Ground]:
-    ground = Ground(tmp_path, request.param)
-    await ground.executor.start()
-    yield ground
-    await ground.executor.close(kill=True)
 
 
 async def objects(ground: Ground, tag: str = "") -> dict[str, File]:

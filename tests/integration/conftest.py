@@ -1,14 +1,14 @@
-"""Fixtures of tests that run execs in sandboxes."""
+"""Fixtures of tests that run execs in sandboxes, or hold them at a gate."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from reflow.executor import sandbox
+from tests.daemons import Gate
 from tests.execs import Ground
 from tests.sandboxground import PLAIN, launcher_of
 
@@ -37,6 +37,8 @@ async def overlaid(tmp_path: Path) -> AsyncIterator[Ground]:
 
 
 @pytest.fixture
-def doze() -> str:
-    """A command that takes a day, and that nobody else has."""
-    return f"sleep 86400.{int.from_bytes(os.urandom(4)):010}"
+def gate() -> Iterator[Gate]:
+    made = Gate()
+    yield made
+    made.open()
+    made.close()

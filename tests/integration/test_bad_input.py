@@ -64,6 +64,8 @@ def test_r14_programs_that_cannot_be(work: Workspace, program: str, code: int, t
         (["run", "p.rf", "-n", "x"], 1, ['invalid value "x" for flag -n: cannot parse "x" as integer']),
         (["run", "-eval", "sideways", "p.rf"], 2, ["invalid evaluation strategy sideways"]),
         (["run", "-invalidate", "(", "p.rf"], 2, ["missing closing )"]),
+        (["run", "-executor", "nosuch", "p.rf"], 2, ["invalid -executor nosuch: want auto, docker"]),
+        (["runbatch", "-executor", "nosuch"], 2, ["invalid -executor nosuch: want auto, docker"]),
         (["nosuch"], 2, ["Usage of reflow"]),
     ],
 )

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.command import Done, Workspace
+from tests.waiting import wait_until
 
 PROG = """
 param sample string
@@ -298,9 +299,7 @@ def _start_slow(batch: BatchDir) -> subprocess.Popen[str]:
     for line in process.stderr:
         if "run a: done" in line:
             break
-    deadline = time.monotonic() + 20
-    while len((batch.dir / "ledger").read_text().split()) < 3 and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until(lambda: len((batch.dir / "ledger").read_text().split()) == 3)
     return process
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import sqlite3
 import subprocess
 import threading
@@ -17,6 +16,7 @@ from reflow.core.digest import Digest
 from reflow.core.fileset import File, Fileset
 from reflow.core.filesetcodec import encode_fileset
 from tests import servers
+from tests.awsaccount import new_bucket
 from tests.command import Done, Workspace
 
 ONE = """
@@ -315,13 +315,8 @@ val Main = exec(image := "ubuntu", mem := MiB, cpu := 1) (out file) {"
 def bucket(work: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A bucket that programs of ``work`` read from."""
     work.env |= servers.use(monkeypatch)
-    client = boto3.client("s3")
-    name = f"caching-{secrets.token_hex(6)}"
-    client.create_bucket(Bucket=name)
-    yield name
-    for each in client.list_objects_v2(Bucket=name).get("Contents", []):
-        client.delete_object(Bucket=name, Key=each["Key"])
-    client.delete_bucket(Bucket=name)
+    with new_bucket(boto3.client("s3"), "caching") as name:
+        yield name
 
 
 def put_source(bucket: str, text: str) -> None:

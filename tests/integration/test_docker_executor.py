@@ -18,7 +18,7 @@ from reflow.executor import docker_image
 from reflow.executor.docker import DockerExecutor
 from reflow.executor.docker_api import DockerApi
 from tests.crash import crashed
-from tests.execs import OUT, Ground, command, member
+from tests.execs import OUT, Ground, command, member, ready
 from tests.registry import Registry, running_registry
 
 pytestmark = pytest.mark.docker
@@ -28,10 +28,8 @@ SOCKET = "/var/run/docker.sock"
 
 @pytest.fixture
 async def ground(tmp_path: Path) -> AsyncIterator[Ground]:
-    ground = Ground(tmp_path, "docker")
-    await ground.executor.start()
-    yield ground
-    await ground.executor.close(kill=True)
+    async with ready(tmp_path, "docker") as ground:
+        yield ground
 
 
 @pytest.fixture

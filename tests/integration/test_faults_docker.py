@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -12,17 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.command import Workspace
-from tests.daemons import DaemonProxy, Gate
+from tests.daemons import DaemonProxy, Gate, begin, gated
 
 pytestmark = pytest.mark.docker
-
-
-@pytest.fixture
-def gate() -> Iterator[Gate]:
-    made = Gate()
-    yield made
-    made.open()
-    made.close()
 
 
 @pytest.fixture
@@ -35,14 +26,7 @@ def proxy() -> Iterator[DaemonProxy]:
 
 @pytest.fixture
 def work(tmp_path: Path, gate: Gate) -> Workspace:
-    made = Workspace(tmp_path)
-    script = f"{gate.command}; echo end > {{{{out}}}}"
-    made.write("p.rf", f'val Main = exec(image := "ubuntu", cpu := 1) (out file) {{" {script} "}}\n')
-    return made
-
-
-def begin(work: Workspace, proxy: DaemonProxy) -> subprocess.Popen[str]:
-    return work.start("run", "-executor", "docker", "-json", "p.rf", DOCKER_HOST=proxy.host)
+    return gated(tmp_path, gate)
 
 
 def test_docker_daemon_unreachable_for_a_moment_the_exec_succeeds_and_never_runs_twice_at_once(

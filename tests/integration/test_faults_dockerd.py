@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.command import Workspace
-from tests.daemons import Gate
+from tests.daemons import Gate, begin, gated
 from tests.owndocker import OwnDaemon
 
 pytestmark = [
@@ -47,23 +47,8 @@ def surviving() -> Iterator[OwnDaemon]:
 
 
 @pytest.fixture
-def gate() -> Iterator[Gate]:
-    made = Gate()
-    yield made
-    made.open()
-    made.close()
-
-
-@pytest.fixture
 def work(tmp_path: Path, gate: Gate) -> Workspace:
-    made = Workspace(tmp_path)
-    script = f"{gate.command}; echo end > {{{{out}}}}"
-    made.write("p.rf", f'val Main = exec(image := "ubuntu", cpu := 1) (out file) {{" {script} "}}\n')
-    return made
-
-
-def begin(work: Workspace, daemon: OwnDaemon) -> subprocess.Popen[str]:
-    return work.start("run", "-executor", "docker", "-json", "p.rf", DOCKER_HOST=daemon.host)
+    return gated(tmp_path, gate)
 
 
 def succeeded(run: subprocess.Popen[str]) -> str:

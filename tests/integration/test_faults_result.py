@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 
 from reflow.core.digest import Digest
 from tests import servers
+from tests.awsaccount import new_bucket
 from tests.command import Done, Workspace
 from tests.integration.test_faults import corrupt
 
@@ -110,13 +110,8 @@ def test_an_object_that_goes_away_again_and_again_fails_the_run_and_the_old_resu
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     servers.use(monkeypatch)
-    client = boto3.client("s3")
-    name = f"results-{secrets.token_hex(6)}"
-    client.create_bucket(Bucket=name)
-    yield name
-    for each in client.list_objects_v2(Bucket=name).get("Contents", []):
-        client.delete_object(Bucket=name, Key=each["Key"])
-    client.delete_bucket(Bucket=name)
+    with new_bucket(boto3.client("s3"), "results") as name:
+        yield name
 
 
 def machine(root: Path, name: str, bucket: str) -> Workspace:

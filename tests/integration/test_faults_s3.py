@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -12,9 +11,11 @@ import boto3
 import pytest
 
 from tests import servers
+from tests.awsaccount import new_bucket
 from tests.awsproxy import AwsProxy, aws_proxy
 from tests.command import Done, Workspace
 from tests.daemons import Gate
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.s3, pytest.mark.slow]
 
@@ -29,13 +30,9 @@ val Main = exec(image := "ubuntu", cpu := 1) (out file) {" cat {{first}} {{sourc
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     servers.use(monkeypatch)
     client = boto3.client("s3")
-    name = f"faults-{secrets.token_hex(6)}"
-    client.create_bucket(Bucket=name)
-    client.put_object(Bucket=name, Key="in", Body=b"source\n")
-    yield name
-    for each in client.list_objects_v2(Bucket=name).get("Contents", []):
-        client.delete_object(Bucket=name, Key=each["Key"])
-    client.delete_bucket(Bucket=name)
+    with new_bucket(client, "faults") as name:
+        client.put_object(Bucket=name, Key="in", Body=b"source\n")
+        yield name
 
 
 @pytest.fixture
@@ -105,9 +102,7 @@ def test_a_source_that_changes_while_the_run_needs_it_never_gives_a_mixture(
     work.write("p.rf", PROGRAM.replace("BUCKET", bucket).replace("WAIT", gate.command))
     process = work.start("run", "-executor", "process", "-json", "p.rf")
     gate.wait_for(1)
-    deadline = time.monotonic() + 60
-    while ("s3:GetObject", f"{bucket}/in") not in proxy[0].asked and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until(lambda: ("s3:GetObject", f"{bucket}/in") in proxy[0].asked)
     time.sleep(1)  # it has been looked at by now
     boto3.client("s3").put_object(Bucket=bucket, Key="in", Body=b"changed\n")
     gate.open()

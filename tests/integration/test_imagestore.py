@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import tarfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +33,7 @@ from tests.imagetars import (
     layer,
     link,
 )
+from tests.waiting import wait_until
 
 REGISTRY = os.environ.get("REGISTRY", "localhost:5000")
 REGISTRY_AUTH = os.environ.get("REGISTRY_AUTH", "localhost:5001")
@@ -385,10 +385,7 @@ def test_an_interrupted_load_leaves_nothing(work: Workspace) -> None:
         pipe.write(docker_archive({"mine:1": NOISE})[:1_000_000])
         pipe.flush()
         images = work.state / "images/tmp"
-        deadline_s = time.monotonic() + 20
-        while not list(images.glob("*/archive")):
-            assert time.monotonic() < deadline_s
-            time.sleep(0.02)
+        wait_until(lambda: list(images.glob("*/archive")))
         running.send_signal(signal.SIGINT)
         assert running.wait(10) == 1
     assert list(images.iterdir()) == []

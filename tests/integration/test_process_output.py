@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.command import Workspace
-from tests.sandboxes import processes_with
+from tests.processes import new_doze, processes_with
+from tests.waiting import wait_until
 
 PROGRAM = """
 val Main = exec(image := "ubuntu", mem := 100*MiB, cpu := 0.5) (out file) {"
@@ -47,13 +45,6 @@ def ended(process: subprocess.Popen[str]) -> str:
     return err
 
 
-def wait_for(what: Callable[[], object]) -> None:
-    deadline_s = time.monotonic() + 60
-    while not what():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.02)
-
-
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_writing_to_a_stream_by_its_name_loses_nothing(work: Workspace, stream: str) -> None:
     name = f"/dev/{stream}"
@@ -78,8 +69,8 @@ def test_output_of_megabytes(work: Workspace) -> None:
 def test_what_is_printed_is_seen_at_once(work: Workspace) -> None:
     go = work.dir / "go"
     process = start(work, f"echo first; while ! test -e {go}; do sleep 0.02; done; echo second")
-    wait_for(lambda: list((work.state / "local/logs").glob("*/*.stdout")))
-    wait_for(lambda: output(work, "stdout"))
+    wait_until(lambda: list((work.state / "local/logs").glob("*/*.stdout")))
+    wait_until(lambda: output(work, "stdout"))
     assert output(work, "stdout") == b"first\n"
     go.touch()
     ended(process)
@@ -91,10 +82,10 @@ def test_a_run_that_is_stopped_or_dead_holds_no_command_up(work: Workspace, numb
     begun, go, finished = (work.dir / name for name in ("begun", "go", "finished"))
     wait = f"touch {begun}; while ! test -e {go}; do sleep 0.02; done"
     process = start(work, f"{wait}; {MUCH}; {MUCH} >&2; touch {finished}")
-    wait_for(begun.exists)
+    wait_until(begun.exists)
     process.send_signal(number)
     go.touch()
-    wait_for(finished.exists)
+    wait_until(finished.exists)
     if number == signal.SIGKILL:
         process.communicate()
         process = work.start("run", "-executor", "process", "main.rf")
@@ -104,7 +95,7 @@ def test_a_run_that_is_stopped_or_dead_holds_no_command_up(work: Workspace, numb
 
 
 def test_a_process_that_escapes_does_not_hold_its_exec_up(work: Workspace) -> None:
-    doze = f"sleep 86400.{int.from_bytes(os.urandom(4)):010}"
+    doze = new_doze()
     ended(start(work, f"echo a; setsid {doze} & while ! pgrep -f '^{doze}' >/dev/null; do sleep 0.02; done"))
     assert output(work, "stdout") == b"a\n"
     assert processes_with(doze) == [], "it ends with the run"

@@ -10,7 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from reflow.executor.execdir import tenant_of
 from tests.campaign import Campaign, Counter, check_nothing_is_left, share_images
 from tests.command import Workspace
 from tests.executors import EXECUTORS
+from tests.waiting import wait_until
 
 KILLS = int(os.environ.get("REFLOW_KILLS", "0"))
 
@@ -60,14 +61,6 @@ def work(tmp_path: Path) -> Workspace:
     return made
 
 
-def until(holds: Callable[[], bool]) -> None:
-    """Wait for something that other processes do."""
-    deadline_s = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline_s, "it did not happen"
-        time.sleep(0.02)
-
-
 @pytest.mark.timeout(7200 if KILLS else 300)
 @pytest.mark.parametrize("executor", EXECUTORS)
 def test_runs_that_are_killed_at_any_moment_lose_nothing(
@@ -106,7 +99,7 @@ def test_when_the_run_that_has_it_is_killed_another_takes_it_over(
         work.write(f"{name}.rf", SHARED.format(name=name))
     words = ["-port", str(counter.port)]
     first = work.start("run", "-executor", executor, "one.rf", *words)
-    until(lambda: counter.lines["shared"] == 1)
+    wait_until(lambda: counter.lines["shared"] == 1)
     second = work.start("run", "-executor", executor, "two.rf", *words)
     time.sleep(0.3)
     first.kill()
@@ -146,7 +139,7 @@ def is_adopted(work: Workspace, run: subprocess.Popen[str]) -> bool:
 
 def killed_in_the_midst(work: Workspace, words: list[str], go: Path) -> None:
     run = work.start(*words)
-    until(lambda: bool(pids(go)))
+    wait_until(lambda: bool(pids(go)))
     run.kill()
     run.communicate()
 
@@ -155,7 +148,7 @@ def test_adopted_execs_are_shown_as_they_are(work: Workspace, waiting: tuple[lis
     words, go = waiting
     killed_in_the_midst(work, words, go)
     run = work.start(*words)
-    until(lambda: is_adopted(work, run))
+    wait_until(lambda: is_adopted(work, run))
     (path,) = (work.state / "local/execs").iterdir()
     tenant = tenant_of(str(path))
     assert tenant is not None
@@ -179,7 +172,7 @@ def test_interrupting_a_run_ends_what_it_has_adopted(
     words, go = waiting
     killed_in_the_midst(work, words, go)
     run = work.start(*words)
-    until(lambda: is_adopted(work, run))
+    wait_until(lambda: is_adopted(work, run))
     run.send_signal(number)
     run.communicate(timeout=60)
     assert run.returncode == 1
@@ -218,7 +211,7 @@ def test_what_is_invalidated_is_run_again_though_a_killed_run_had_begun_it(
     words, go = waiting
     killed_in_the_midst(work, words, go)
     run = work.start("run", "-invalidate", ".*", *words[1:])
-    until(lambda: len(pids(go)) == 2)
+    wait_until(lambda: len(pids(go)) == 2)
     go.touch()
     out, err = run.communicate(timeout=60)
     assert run.returncode == 0, out + err
@@ -233,10 +226,10 @@ def test_a_result_that_a_killed_run_had_not_cached_yet_counts_as_cached(
     index = sqlite3.connect(work.state / "assoc.db", isolation_level=None)
     index.execute("BEGIN IMMEDIATE")  # so nothing is cached
     run = work.start(*words)
-    until(lambda: bool(pids(go)))
+    wait_until(lambda: bool(pids(go)))
     go.touch()
     journals = work.state / "local/results"
-    until(lambda: any(path.stat().st_size for path in journals.iterdir()))
+    wait_until(lambda: any(path.stat().st_size for path in journals.iterdir()))
     run.kill()
     run.communicate()
     index.execute("ROLLBACK")
@@ -256,10 +249,10 @@ def test_a_launcher_that_is_killed_makes_its_execs_run_again(
 ) -> None:
     words, go = waiting
     run = work.start(*words)
-    until(lambda: bool(pids(go)))
+    wait_until(lambda: bool(pids(go)))
     stat = Path(f"/proc/{pids(go)[0]}/stat").read_text()
     os.kill(int(stat.rpartition(")")[2].split()[1]), signal.SIGKILL)
-    until(lambda: len(pids(go)) == 2)
+    wait_until(lambda: len(pids(go)) == 2)
     assert not is_running(pids(go)[0])
     go.touch()
     out, err = run.communicate(timeout=60)
@@ -272,7 +265,7 @@ def test_a_bash_that_is_killed_fails_its_exec_by_name(
 ) -> None:
     words, go = waiting
     run: subprocess.Popen[str] = work.start(*words)
-    until(lambda: bool(pids(go)))
+    wait_until(lambda: bool(pids(go)))
     os.kill(pids(go)[0], signal.SIGSEGV)
     _, err = run.communicate(timeout=60)
     assert run.returncode == 1

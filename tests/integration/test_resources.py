@@ -8,7 +8,6 @@ import signal
 import sqlite3
 import subprocess
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ import pytest
 from reflow.disk.controlgroup import usable_cpus
 from tests.command import Workspace
 from tests.daemons import Gate
+from tests.waiting import wait_until
 
 MANY = """
 param (
@@ -59,21 +59,6 @@ def work(tmp_path: Path) -> Workspace:
     made.write("many.rf", MANY.replace("CORES", cores))
     made.write("whole.rf", WHOLE.replace("CORES", cores))
     return made
-
-
-@pytest.fixture
-def gate() -> Iterator[Gate]:
-    made = Gate()
-    yield made
-    made.open()
-    made.close()
-
-
-def until(is_so: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
 
 
 def ended(run: subprocess.Popen[str]) -> None:
@@ -123,7 +108,7 @@ def is_some_run_waiting(work: Workspace) -> bool:
 
 def test_what_a_killed_run_has_left_running_keeps_its_share(work: Workspace) -> None:
     first = start_whole(work, "one")
-    until((work.dir / "one.pids").exists)
+    wait_until((work.dir / "one.pids").exists)
     os.kill(first.pid, signal.SIGKILL)
     first.communicate()
     pid = int((work.dir / "one.pids").read_text())
@@ -131,7 +116,7 @@ def test_what_a_killed_run_has_left_running_keeps_its_share(work: Workspace) -> 
     third = start_whole(work, "three")
     # One goes past what nobody waits for, so that nothing waits for ever; the other does not.
     begun = [work.dir / "two.pids", work.dir / "three.pids"]
-    until(lambda: any(path.exists() for path in begun) and is_some_run_waiting(work))
+    wait_until(lambda: any(path.exists() for path in begun) and is_some_run_waiting(work))
     assert not all(path.exists() for path in begun)
     os.kill(pid, 0)
     (work.dir / "go").touch()
@@ -157,7 +142,7 @@ def test_a_container_that_a_killed_run_has_left_keeps_its_share(work: Workspace,
     try:
         runs = [start("one", "process"), start("two", "process")]
         gate.wait_for(2)  # one goes past what nobody waits for
-        until(lambda: is_some_run_waiting(work))
+        wait_until(lambda: is_some_run_waiting(work))
         time.sleep(3)
         assert gate.count == 2
     finally:

@@ -22,6 +22,7 @@ from tests.processruns import (
     workspace,
     write,
 )
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -222,10 +223,7 @@ def test_g14_a_second_signal_ends_everything_at_once(work: Workspace) -> None:
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=10) == 1
     process.communicate()
-    deadline = time.monotonic() + 5
-    while is_alive(pid) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not is_alive(pid)
+    wait_until(lambda: not is_alive(pid))
 
 
 def test_a_signal_ends_hashing(work: Workspace) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,13 +15,9 @@ from tests import servers
 from tests.awsaccount import client, random_name, remove_bucket
 from tests.buckets import DATA_PATHS
 from tests.faultproxy import Fault, FaultProxy, fault_proxy
+from tests.waiting import until
 
 KEYS = [f"key-{number}" for number in range(8)]
-
-
-async def until(condition: Callable[[], object]) -> None:
-    while not condition():  # noqa: ASYNC110  (the proxy's thread sets no events)
-        await asyncio.sleep(0.005)
 
 
 async def cancelled_in_flight(bucket: Bucket, proxy: FaultProxy, path: Path) -> None:

@@ -25,6 +25,7 @@ from reflow.core.errors import Kind, ReflowError
 from reflow.disk.blocking import Blocking
 from reflow.disk.filesystem import translate_error
 from tests.scripted import Reply, Scripted, ok, scripted
+from tests.waiting import until
 
 TLS = Path(__file__).parent.parent / "data" / "tls"
 TARGET = Target("b", "a key/ü")
@@ -59,11 +60,6 @@ def path_to(blocking: Blocking) -> Iterator[Opener]:
     yield opener
     for path in opener.opened:
         path.hang_up()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    while not condition():  # noqa: ASYNC110  (other threads and the kernel set no events)
-        await asyncio.sleep(0.01)
 
 
 async def kind_of(work: Awaitable[object]) -> Kind:

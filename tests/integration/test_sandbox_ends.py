@@ -15,8 +15,9 @@ from reflow.core.errors import Kind, ReflowError
 from reflow.executor.execdir import tenant_of
 from tests import sandboxes
 from tests.crash import crashed
-from tests.execs import OUT, Ground, command, member
-from tests.sandboxground import error_of, launcher_pid
+from tests.execs import OUT, Ground, command, error_of, member
+from tests.processes import processes_with
+from tests.sandboxground import launcher_pid
 
 pytestmark = pytest.mark.sandbox
 
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.sandbox
 async def test_nothing_outlives_its_exec(ground: Ground, doze: str) -> None:
     script = f"setsid {doze} & ({doze} & disown); nohup {doze} >/dev/null 2>&1 & echo x > %s"
     assert await ground.output(script, OUT) == b"x\n"
-    assert sandboxes.processes_with(doze) == []
+    assert processes_with(doze) == []
 
 
 @pytest.mark.parametrize("delay_s", [0, 0.002, 0.004, 0.006, 0.008, 0.01, 0.015, 0.02, 0.05])
@@ -39,7 +40,7 @@ async def test_nothing_is_left_of_an_exec_that_is_interrupted_at_any_moment(
     with pytest.raises(ReflowError) as caught:
         await (await putting).wait()
     assert caught.value.kind is Kind.CANCELED
-    assert sandboxes.processes_with(doze) == []
+    assert processes_with(doze) == []
     assert ground.left() == []
     assert await ground.output("echo x > %s", OUT) == b"x\n"
 
@@ -56,19 +57,19 @@ async def test_kill_now_leaves_nothing(ground: Ground, doze: str) -> None:
 async def appear(mark: str, count: int) -> None:
     """Wait until so many processes have ``mark`` in their command line."""
     for _ in range(500):
-        if len(sandboxes.processes_with(mark)) >= count:
+        if len(processes_with(mark)) >= count:
             return
         await asyncio.sleep(0.02)
-    raise AssertionError(sandboxes.processes_with(mark))
+    raise AssertionError(processes_with(mark))
 
 
 async def gone(mark: str) -> None:
     """Wait, for a moment, until no process has ``mark`` in its command line."""
     for _ in range(100):
-        if not sandboxes.processes_with(mark):
+        if not processes_with(mark):
             return
         await asyncio.sleep(0.02)
-    raise AssertionError(sandboxes.processes_with(mark))
+    raise AssertionError(processes_with(mark))
 
 
 @pytest.mark.parametrize("victim", ["launcher", "bubblewrap"])

@@ -9,9 +9,9 @@ import pytest
 
 from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ReflowError
-from tests import sandboxes
 from tests.crash import crashed
 from tests.execs import OUT, Door, Ground, command
+from tests.processes import processes_with
 
 pytestmark = pytest.mark.sandbox
 
@@ -28,7 +28,7 @@ async def test_a_command_begins_when_there_is_room(ground: Ground, doze: str) ->
     putting, door, id = await ready(ground, f"{doze} & echo x > %s")
     await asyncio.sleep(0.2)
     assert not putting.done()
-    assert [each for each in sandboxes.processes_with(doze) if "bwrap" not in each] == []
+    assert [each for each in processes_with(doze) if "bwrap" not in each] == []
     door.opened.set()
     await putting
     running = await ground.executor.get(id)
@@ -48,7 +48,7 @@ async def test_nothing_is_left_of_one_that_is_not_wanted_any_more(
         await putting
     assert caught.value.kind is Kind.CANCELED
     assert ground.left() == []
-    assert sandboxes.processes_with(doze) == []
+    assert processes_with(doze) == []
     assert await ground.output("echo x > %s", OUT) == b"x\n"
 
 
@@ -57,11 +57,11 @@ async def test_one_whose_run_is_killed_never_begins(tmp_path: Path, doze: str) -
     config = command(f"echo x >> $TMPDIR/ran; {doze}; cp $TMPDIR/ran %s", OUT)
     crashed(ground, config, until="held")
     for _ in range(100):
-        if not sandboxes.processes_with(f"{ground.localdir}"):
+        if not processes_with(f"{ground.localdir}"):
             break
         await asyncio.sleep(0.05)
-    assert sandboxes.processes_with(f"{ground.localdir}") == []
-    assert sandboxes.processes_with(doze) == []
+    assert processes_with(f"{ground.localdir}") == []
+    assert processes_with(doze) == []
     (left,) = (ground.localdir / "execs").iterdir()
     assert not (left / "tmp/ran").exists()
     await ground.executor.start()

@@ -18,6 +18,7 @@ import pytest
 from tests import sandboxes
 from tests.command import Done, Workspace
 from tests.imagetars import Made, serve
+from tests.processes import new_doze, processes_with
 from tests.registry import Registry, running_registry
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -250,12 +251,12 @@ def test_a_cached_run_needs_no_image(work: Workspace, nowhere: dict[str, str]) -
 @pytest.mark.sandbox
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_run_leaves_nothing(work: Workspace, number: signal.Signals) -> None:
-    doze = f"sleep 86400.{int.from_bytes(os.urandom(4)):010}"
+    doze = new_doze()
     work.write("slow.rf", HELLO.replace("echo hello", f"setsid {doze} & {doze}; echo"))
     running = work.start("run", "-executor", "sandbox", "-json", "slow.rf")
     deadline_s = time.monotonic() + 60
     # The setsid one and the other; bash has both in its command line.
-    while len(sandboxes.processes_with(doze)) < 3:
+    while len(processes_with(doze)) < 3:
         assert time.monotonic() < deadline_s, running.communicate()
         assert running.poll() is None, running.communicate()
         time.sleep(0.02)
@@ -263,6 +264,6 @@ def test_an_interrupted_run_leaves_nothing(work: Workspace, number: signal.Signa
     out, err = running.communicate(timeout=60)
     assert running.returncode == 1, err
     assert json.loads(out.splitlines()[-1])["error"]["kind"] == "Canceled"
-    assert sandboxes.processes_with(doze) == []
-    assert sandboxes.processes_with(str(work.home)) == []
+    assert processes_with(doze) == []
+    assert processes_with(str(work.home)) == []
     assert not list((work.state / "local/execs").iterdir())

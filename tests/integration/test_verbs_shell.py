@@ -21,7 +21,9 @@ from pathlib import Path
 import pytest
 
 from tests.command import Done, Workspace
-from tests.sandboxes import ROOT, processes_with
+from tests.processes import new_doze, processes_with
+from tests.sandboxes import ROOT
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.docker, pytest.mark.sandbox]
 
@@ -194,11 +196,6 @@ def test_of_an_exec_that_has_ended_there_is_no_shell(work: Shells, long: Long) -
 # On a terminal.
 
 
-def new_doze() -> str:
-    """A command that takes a day, and that nobody else has."""
-    return f"sleep 86400.{int.from_bytes(os.urandom(4)):010}"
-
-
 class Terminal:
     """A shell on a terminal of ours."""
 
@@ -288,11 +285,7 @@ def test_a_shell_that_is_told_to_end_takes_along_what_runs_in_it(work: Shells, l
     doze = new_doze()
     terminal = Terminal(work, long[1])
     terminal.type(f"{doze}\r")
-    while not processes_with(doze):
-        time.sleep(0.02)
+    wait_until(lambda: processes_with(doze))
     terminal.process.terminate()
     terminal.process.wait(timeout=30)
-    deadline_s = time.monotonic() + 10
-    while processes_with(doze):
-        assert time.monotonic() < deadline_s
-        time.sleep(0.02)
+    wait_until(lambda: not processes_with(doze))

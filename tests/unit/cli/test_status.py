@@ -7,6 +7,7 @@ import pytest
 
 from reflow.cli.status import Display, render
 from reflow.runtime.status import FINISHED_VISIBLE_S, Status, elapsed_text
+from tests.waiting import wait_until
 
 
 class Terminal(io.StringIO):
@@ -131,9 +132,7 @@ def test_output_goes_above_the_live_area(monkeypatch: pytest.MonkeyPatch) -> Non
     status.group("run").show("busy")
     display = Display(stream, status)
     display.start()
-    deadline = time.monotonic() + 5
-    while "run: busy\n" not in stream.getvalue() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: "run: busy\n" in stream.getvalue())
     display.write("a message\n")
     display.stop()
     assert "\x1b[1A\x1b[2Ka message\nrun: busy\n" in stream.getvalue()

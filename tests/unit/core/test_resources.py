@@ -37,9 +37,8 @@ def test_distance_ignores_disk() -> None:
     assert Resources(mem=8 * GIB, cpu=2, disk=5).scaled_distance({}) == 3
 
 
-def test_requirements_beside_each_other_widen() -> None:
-    need = Requirements().beside(Resources(cpu=1)).beside(Resources(cpu=2))
-    assert (need.minimum, need.width, need.maximum()) == (Resources(cpu=2), 1, Resources(cpu=4))
+def test_the_most_that_can_be_used_grows_with_the_width() -> None:
+    assert Requirements(Resources(cpu=2), 1).maximum() == Resources(cpu=4)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import pytest
 
@@ -15,16 +14,12 @@ from reflow.core.errors import ReflowError, kind_of
 from reflow.core.execconfig import ExecConfig, ExecResult
 from reflow.core.fileset import File, Fileset
 from reflow.core.filesetcodec import decode_fileset, encode_fileset
-from reflow.eval import CacheMode, EvalConfig, Outcome
-from reflow.eval.evaluator import Evaluator
+from reflow.eval import CacheMode
 from reflow.flow.digest import cache_keys, digest
 from reflow.flow.node import Flow, Intern, Merge
+from tests.evalbench import Bench
 from tests.fakes import (
-    CountingAssoc,
-    CountingRepository,
     MemoryScheduler,
-    RecordingReport,
-    Shell,
     an_exec,
     output,
 )
@@ -32,32 +27,8 @@ from tests.fakes import (
 IMAGE = "index.docker.io/library/ubuntu@sha256:" + "0" * 64
 
 
-class Setup:
-    """One cache; `run` evaluates over it."""
-
-    def __init__(self) -> None:
-        self.repository = CountingRepository()
-        self.assoc = CountingAssoc()
-        self.shell: Any = Shell(self.repository)
-        self.report = RecordingReport()
-
-    async def run(self, root: Flow, **options: Any) -> Outcome:
-        self.report = RecordingReport()
-        self.scheduler = MemoryScheduler(self.shell)
-        if isinstance(self.shell, Shell):
-            self.shell.ran = []
-        evaluator = Evaluator(
-            EvalConfig(
-                scheduler=self.scheduler,
-                repository=self.repository,
-                assoc=self.assoc,
-                report=self.report,
-                **options,
-            )
-        )
-        outcome = await evaluator.run(root)
-        await evaluator.drain()
-        return outcome
+class Setup(Bench):
+    """A bench whose cache is looked into."""
 
     async def store(self, fileset: Fileset) -> Digest:
         (stored,) = await self.repository.put_bytes_many([encode_fileset(fileset)])
@@ -222,8 +193,7 @@ async def test_a_result_that_lacks_a_file_is_not_cached(setup: Setup) -> None:
     async def vanish(config: ExecConfig) -> ExecResult:
         return ExecResult(Fileset(members=[Fileset.of_file(File(Digest.of(b"gone"), 4))]))
 
-    setup.shell = vanish
-    outcome = await setup.run(an_exec("a"))
+    outcome = await setup.run(an_exec("a"), is_saved=False, scheduler=MemoryScheduler(vanish))
     assert outcome.error is None
     assert setup.assoc.rows == {}
     (text,) = setup.report.texts("error")
@@ -234,8 +204,7 @@ async def test_a_result_with_references_is_not_cached(setup: Setup) -> None:
     async def refer(config: ExecConfig) -> ExecResult:
         return ExecResult(Fileset(members=[Fileset.of_file(File(size=1, source="s3://b/k", etag='"e"'))]))
 
-    setup.shell = refer
-    await setup.run(an_exec("a"))
+    await setup.run(an_exec("a"), is_saved=False, scheduler=MemoryScheduler(refer))
     assert setup.assoc.rows == {}
 
 

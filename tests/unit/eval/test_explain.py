@@ -14,16 +14,12 @@ from reflow.core.errors import Kind as ErrorKind
 from reflow.core.errors import ReflowError
 from reflow.core.fileset import File, Fileset
 from reflow.core.filesetcodec import encode_fileset
-from reflow.eval import CacheMode, EvalConfig, EvalStats, Outcome
-from reflow.eval.evaluator import Evaluator
+from reflow.eval import CacheMode, EvalStats
 from reflow.eval.explain import Verdict, WouldRunError, total_stats
 from reflow.flow.digest import cache_keys, digest
 from reflow.flow.node import Data, Extern, Flow, Intern, K, Merge, Val
+from tests.evalbench import Bench
 from tests.fakes import (
-    CountingAssoc,
-    CountingRepository,
-    MemoryScheduler,
-    RecordingReport,
     Shell,
     an_exec,
     output,
@@ -31,34 +27,8 @@ from tests.fakes import (
 )
 
 
-class Setup:
-    """One cache, and the evaluator of the last run."""
-
-    def __init__(self) -> None:
-        self.repository = CountingRepository()
-        self.assoc = CountingAssoc()
-        self.shell = Shell(self.repository)
-        self.evaluator: Any = None
-
-    def fresh(self, **options: Any) -> Evaluator:
-        self.shell.ran = []
-        self.report = RecordingReport()
-        options.setdefault("assoc", self.assoc)
-        self.evaluator = Evaluator(
-            EvalConfig(
-                scheduler=MemoryScheduler(self.shell),
-                repository=self.repository,
-                report=self.report,
-                **options,
-            )
-        )
-        return self.evaluator
-
-    async def run(self, root: Flow, **options: Any) -> Outcome:
-        evaluator = self.fresh(**options)
-        outcome = await evaluator.run(root)
-        await evaluator.drain()
-        return outcome
+class Setup(Bench):
+    """A bench that tells what the evaluator of the last run decided."""
 
     def verdicts(self) -> dict[str, Verdict]:
         """Verdicts by identifier."""
@@ -146,7 +116,7 @@ async def test_missing_objects_are_named(setup: Setup) -> None:
 async def test_trouble_of_the_storage_is_told(setup: Setup) -> None:
     await setup.run(an_exec("a"))
     setup.assoc.broken = ReflowError(ErrorKind.UNAVAILABLE, "assoc")
-    await setup.run(an_exec("a"))
+    await setup.run(an_exec("a"), is_saved=False)
     assert setup.verdicts() == {"a": Verdict.TROUBLE}
     assert "unavailable" in setup.detail("a")
 

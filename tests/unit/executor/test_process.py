@@ -17,21 +17,10 @@ from reflow.core.errors import Kind, ReflowError
 from reflow.core.execconfig import ExecResult
 from reflow.core.fileset import Fileset
 from tests.execs import OUT, Ground, command, member
+from tests.processes import processes_with
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[3]
-
-
-@pytest.fixture
-async def ground(tmp_path: Path) -> AsyncIterator[Ground]:
-    ground = Ground(tmp_path, "process")
-    await ground.executor.start()
-    yield ground
-    await ground.executor.close(kill=True)
-
-
-def processes_with(word: str) -> list[str]:
-    lines = subprocess.run(["ps", "-eo", "pid,stat,args"], capture_output=True, text=True, check=True).stdout
-    return [line for line in lines.splitlines() if word in line and "ps -eo" not in line and " Z" not in line]
 
 
 async def test_commands_get_little_of_our_environment(
@@ -101,29 +90,27 @@ async def test_a_hard_link_to_a_users_file_is_copied(ground: Ground) -> None:
     assert (mine.stat().st_mode, mine.stat().st_nlink) == (mode, 1)
 
 
-async def test_remove_kills_the_whole_tree(ground: Ground) -> None:
-    running = await ground.put(command("(sleep 98751 & setsid sleep 98752 & wait) & sleep 98753"))
-    async with asyncio.timeout(10):
-        while len(processes_with("sleep 9875")) < 3:  # noqa: ASYNC110  (other processes tell no events)
-            await asyncio.sleep(0.01)
+async def test_remove_kills_the_whole_tree(ground: Ground, doze: str) -> None:
+    running = await ground.put(command(f"({doze} & setsid {doze} & wait) & {doze}"))
+    await until(lambda: sum(line.startswith("sleep") for line in processes_with(doze)) == 3)
     await ground.executor.remove(running.id)
-    assert processes_with("sleep 9875") == []
+    assert processes_with(doze) == []
 
 
-async def test_what_leaves_its_session_is_killed_at_close(ground: Ground) -> None:
-    await ground.output("setsid sleep 98764 > /dev/null & echo x > %s", OUT)
+async def test_what_leaves_its_session_is_killed_at_close(ground: Ground, doze: str) -> None:
+    await ground.output(f"setsid {doze} > /dev/null & echo x > %s", OUT)
     await ground.executor.close()
-    assert processes_with("sleep 98764") == []
+    assert processes_with(doze) == []
 
 
-async def test_what_a_killed_run_left_is_killed_when_nobody_wanted_it(tmp_path: Path) -> None:
+async def test_what_a_killed_run_left_is_killed_when_nobody_wanted_it(tmp_path: Path, doze: str) -> None:
     ground = Ground(tmp_path, "process")
-    crash(tmp_path, "sleep 98765 & setsid sleep 98765 & wait")
-    assert processes_with("sleep 98765")
+    crash(tmp_path, f"{doze} & setsid {doze} & wait")
+    assert processes_with(doze)
     await ground.executor.start()
-    assert processes_with("sleep 98765")
+    assert processes_with(doze)
     await ground.executor.close()
-    assert processes_with("sleep 98765") == []
+    assert processes_with(doze) == []
     assert ground.left() == []
 
 
@@ -137,11 +124,11 @@ async def test_processes_of_live_runs_are_left_alone(ground: Ground) -> None:
     assert (await running.result()).error is None
 
 
-async def test_kill_now_kills_at_once(ground: Ground) -> None:
-    running = await ground.put(command("trap '' TERM INT; sleep 98766; sleep 98766"))
+async def test_kill_now_kills_at_once(ground: Ground, doze: str) -> None:
+    running = await ground.put(command(f"trap '' TERM INT; {doze}; {doze}"))
     ground.executor.kill_now()
     await asyncio.wait_for(running.wait(), 5)
-    assert processes_with("sleep 98766") == []
+    assert processes_with(doze) == []
 
 
 @pytest.mark.parametrize(
@@ -196,17 +183,17 @@ async def direct(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     await ground.executor.close(kill=True)
 
 
-async def test_commands_run_without_a_launcher(direct: Ground) -> None:
-    assert await direct.output("(sleep 98767 & sleep 98767 &); pwd -P > %s", OUT) != b""
-    assert processes_with("sleep 98767") == []
+async def test_commands_run_without_a_launcher(direct: Ground, doze: str) -> None:
+    assert await direct.output(f"({doze} & {doze} &); pwd -P > %s", OUT) != b""
+    assert processes_with(doze) == []
     assert error_text(await direct.run(command("exit 3"))) == "exited with code 3"
 
 
-async def test_commands_without_a_launcher_are_killed(direct: Ground) -> None:
-    running = await direct.put(command("trap '' TERM; sleep 98768; sleep 98768"))
+async def test_commands_without_a_launcher_are_killed(direct: Ground, doze: str) -> None:
+    running = await direct.put(command(f"trap '' TERM; {doze}; {doze}"))
     await direct.executor.remove(running.id)
-    assert processes_with("sleep 98768") == []
-    other = await direct.put(command("sleep 98769"))
+    assert processes_with(doze) == []
+    other = await direct.put(command(doze))
     direct.executor.kill_now()
     await asyncio.wait_for(other.wait(), 10)
     assert "137" in error_text(await other.result())
@@ -236,6 +223,7 @@ async def test_no_descriptors_leak(ground: Ground) -> None:
 CRASH = """
 import asyncio, sys
 from pathlib import Path
+from tests.processes import processes_with
 from tests.execs import Ground, command
 
 async def main():

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
-
-import pytest
+from typing import TYPE_CHECKING
 
 from reflow.core.digest import Digest
 from reflow.executor.localexec import LocalExec
 from tests.crash import crashed
 from tests.execs import OUT, Door, Ground, command
 
-
-@pytest.fixture
-async def ground(tmp_path: Path) -> AsyncIterator[Ground]:
-    ground = Ground(tmp_path, "process")
-    await ground.executor.start()
-    yield ground
-    await ground.executor.close(kill=True)
+if TYPE_CHECKING:
+    import pytest
 
 
 async def value(running: LocalExec) -> str:

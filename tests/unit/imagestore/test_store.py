@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 import json
 import os
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -22,27 +16,13 @@ from tests.imagetars import (
     Made,
     device,
     digest_of,
-    docker_archive,
     file,
-    folder,
     layer,
-    link,
-    oci_archive,
     serve,
     serve_index,
 )
 from tests.registry import Registry
-from tests.unit.imagestore.conftest import QUICK, NewStore
-
-SETTINGS = {"Env": ["PATH=/bin", "X=1"], "WorkingDir": "/work", "Entrypoint": ["/e"], "Cmd": ["c"]}
-IMAGE = Made(
-    [
-        layer(folder("bin"), file("bin/sh", b"#!", 0o755), file("old")),
-        layer(file(".wh.old"), file("new", b"1")),
-    ],
-    settings=SETTINGS,
-)
-HUB = "index.docker.io"
+from tests.unit.imagestore.conftest import HUB, IMAGE, QUICK, NewStore, start_ensuring
 
 
 def blob_requests(registry: Registry) -> list[str]:
@@ -88,25 +68,12 @@ async def test_two_stores_unpack_an_image_once(
     assert len(blob_requests(registry)) == 3
 
 
-ENSURE = """
-import asyncio, sys
-from reflow.imagestore.store import ImageStore
-print(asyncio.run(ImageStore(sys.argv[1]).ensure(sys.argv[2])).id)
-"""
-
-
-def start(tmp_path: Path, name: str) -> subprocess.Popen[str]:
-    """A process that wants an image."""
-    words = [sys.executable, "-c", ENSURE, str(tmp_path / "images"), name]
-    return subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
-
-
 def test_two_processes_unpack_an_image_once(
     registry: Registry, tmp_path: Path, nothing_half_made: Callable[[], None]
 ) -> None:
     big = Made([layer(*[file(f"d{n}/f", os.urandom(20_000)) for n in range(100)])])
     serve(registry, big, "library/thing")
-    running = [start(tmp_path, "thing") for _ in range(3)]
+    running = [start_ensuring(tmp_path, "thing") for _ in range(3)]
     assert [each.communicate()[0].strip() for each in running] == [big.id] * 3
     assert len(blob_requests(registry)) == 2
     nothing_half_made()
@@ -264,313 +231,6 @@ async def test_an_image_that_is_not_whole_is_unpacked_again(
     assert (await store.ensure("thing")).root == str(root)
     assert sorted(os.listdir(root)) == ["bin", "new"]
     assert (await new_store().ensure("thing")).root == str(root)
-
-
-# Interruption.
-
-
-def stalling(registry: Registry, seconds: float = 30) -> threading.Event:
-    """Let layers stop in the middle of their bytes; set when the first one does."""
-    begun = threading.Event()
-
-    def behave(handler: BaseHTTPRequestHandler, path: str) -> bool:
-        blob = registry.blobs.get(path.rpartition("/")[2], b"")
-        if "/blobs/" not in path or len(blob) < 1000:
-            return False
-        handler.send_response(200)
-        handler.send_header("Content-Length", str(len(blob)))
-        handler.end_headers()
-        handler.wfile.write(blob[:500])
-        handler.wfile.flush()
-        begun.set()
-        handler.connection.settimeout(seconds)
-        handler.rfile.read(1)
-        return True
-
-    registry.behave = behave
-    return begun
-
-
-async def test_cancelling_is_quick_and_leaves_nothing(
-    registry: Registry, new_store: NewStore, nothing_half_made: Callable[[], None]
-) -> None:
-    serve(registry, Made([layer(file("f", os.urandom(100_000)))]), "library/thing")
-    begun = stalling(registry)
-    store = new_store(QUICK._replace(stall_s=30))
-    wanting = asyncio.create_task(store.ensure("thing"))
-    await asyncio.to_thread(begun.wait, 10)
-    started = time.monotonic()
-    wanting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await wanting
-    assert time.monotonic() - started < 4
-    nothing_half_made()
-    registry.behave = None
-    assert (await store.ensure("thing")).source == f"registry {HUB}"
-
-
-async def test_cancelling_whoever_waits_for_another_run_is_quick(
-    registry: Registry, new_store: NewStore
-) -> None:
-    serve(registry, Made([layer(file("f", os.urandom(100_000)))]), "library/thing")
-    begun = stalling(registry)
-    patient = QUICK._replace(stall_s=30)
-    first = asyncio.create_task(new_store(patient).ensure("thing"))
-    await asyncio.to_thread(begun.wait, 10)
-    is_waiting = asyncio.Event()
-
-    def progress(what: str, done: int, total: int) -> None:
-        if what == "pulling image thing: waiting for another run that does it":
-            is_waiting.set()
-
-    second = asyncio.create_task(new_store(patient).ensure("thing", progress=progress))
-    await asyncio.wait_for(is_waiting.wait(), 10)
-    for each in (second, first):
-        each.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await each
-
-
-def test_what_a_killed_run_left_is_swept_away(
-    registry: Registry, new_store: NewStore, tmp_path: Path, nothing_half_made: Callable[[], None]
-) -> None:
-    serve(registry, Made([layer(file("f", os.urandom(100_000)))]), "library/thing")
-    begun = stalling(registry)
-    with start(tmp_path, "thing") as running:
-        begun.wait(20)
-        running.kill()
-    assert list((tmp_path / "images/tmp").iterdir())
-    registry.behave = None
-    asyncio.run(new_store().ensure("thing"))
-    nothing_half_made()
-
-
-# Loading.
-
-
-@pytest.mark.parametrize("archive", [docker_archive, oci_archive])
-@pytest.mark.parametrize("pack", [bytes, gzip.compress])
-async def test_archives_are_loaded(
-    store: ImageStore,
-    tmp_path: Path,
-    archive: Callable[[dict[str, Made]], bytes],
-    pack: Callable[[bytes], bytes],
-    nothing_half_made: Callable[[], None],
-) -> None:
-    other = Made([layer(file("x", b"12"))], ["zstd"])
-    path = tmp_path / "images.tar"
-    path.write_bytes(pack(archive({"thing:v1": IMAGE, "quay.io/a/b:2": other})))
-    kept = await store.load(str(path))
-    assert {(row.id, row.names) for row in kept} == {
-        (IMAGE.id, (f"{HUB}/library/thing:v1",)),
-        (other.id, ("quay.io/a/b:2",)),
-    }
-    assert {row.source for row in kept} == {f"file {path}"}
-    found = store.find("thing:v1")
-    assert found is not None
-    assert sorted(os.listdir(found.root)) == ["bin", "new"]
-    assert (await store.ensure("quay.io/a/b:2")).size_bytes == 2
-    nothing_half_made()
-
-
-async def test_a_loaded_image_comes_before_the_registrys(
-    registry: Registry, store: ImageStore, tmp_path: Path
-) -> None:
-    path = tmp_path / "image.tar"
-    path.write_bytes(docker_archive({"thing:latest": IMAGE}))
-    await store.load(str(path))
-    serve(registry, Made([layer(file("x"))]), "library/thing")
-    assert (await store.ensure("thing")).id == IMAGE.id
-    assert registry.asked == []
-
-
-async def test_a_loaded_image_is_not_taken_for_another_digest(
-    registry: Registry, store: ImageStore, tmp_path: Path
-) -> None:
-    path = tmp_path / "image.tar"
-    path.write_bytes(docker_archive({"thing:latest": IMAGE}))
-    await store.load(str(path))
-    other = Made([layer(file("x"))])
-    serve(registry, other, "library/thing")
-    assert (await store.ensure(f"{HUB}/library/thing@{other.digest}", "thing")).id == other.id
-
-
-async def test_a_name_can_be_given(store: ImageStore, tmp_path: Path) -> None:
-    path = tmp_path / "image.tar"
-    path.write_bytes(oci_archive({"latest": IMAGE}))
-    (kept,) = await store.load(str(path))
-    assert kept.names == ()
-    (kept,) = await store.load(str(path), "mine:1")
-    assert kept.names == (f"{HUB}/library/mine:1",)
-    path.write_bytes(docker_archive({"a:1": IMAGE, "b:1": Made([layer(file("x"))])}))
-    with pytest.raises(ReflowError, match="has 2 images, and a name is for one"):
-        await store.load(str(path), "mine:1")
-    path.write_bytes(docker_archive({"": IMAGE}))
-    for name in ("NO", f"a@{IMAGE.digest}"):
-        with pytest.raises(ReflowError, match=name):
-            await store.load(str(path), name)
-
-
-async def test_layers_that_docker_saved_before_are_links(store: ImageStore, tmp_path: Path) -> None:
-    image = Made([IMAGE.layers[0], IMAGE.layers[0]], ["tar", "tar"])
-    rows = [{"Config": "c.json", "RepoTags": ["x:1"], "Layers": ["a/layer.tar", "b/layer.tar"]}]
-    data = json.dumps(rows).encode()
-    entries = [
-        file("a/layer.tar", image.layers[0]),
-        link("b/layer.tar", "../a/layer.tar"),
-        file("c.json", image.config),
-        file("manifest.json", data),
-    ]
-    path = tmp_path / "image.tar"
-    path.write_bytes(layer(*entries))
-    (kept,) = await store.load(str(path))
-    assert kept.id == image.id
-
-
-@pytest.mark.parametrize(
-    ("data", "text"),
-    [
-        (b"", "no whole tar"),
-        (b"text" * 1000, "no whole tar"),
-        (layer(file("bin/sh")), "no manifest.json, no index.json"),
-        (layer(file("manifest.json", b"{")), "manifest.json is no JSON"),
-        (layer(file("manifest.json", b"{}")), "manifest.json is not as it should be"),
-        (layer(file("manifest.json", b"[]")), "it has no image"),
-        (layer(file("manifest.json", b'[{"Config": "x", "Layers": []}]')), "it has no file 'x'"),
-        (layer(file("manifest.json", b'[{"Config": 3}]')), "manifest.json is not as it should be"),
-        (layer(file("index.json", b"{}")), "a descriptor is no object"),
-        (docker_archive({"thing:v1": IMAGE})[:-12_000], "no whole tar"),
-        (gzip.compress(docker_archive({"thing:v1": IMAGE}))[:-50], "its gzip ends early"),
-        (docker_archive({"thing": Made(IMAGE.layers, platform=("linux", "arm64"))}), "made for linux/arm64"),
-        (docker_archive({"thing": Made(IMAGE.layers, diff_ids=[])}), "2 layers, and a configuration for 0"),
-        (
-            docker_archive({"thing": Made(IMAGE.layers, diff_ids=["sha256:" + "0" * 64] * 2)}),
-            "layer 1 of 2: unpacks to",
-        ),
-        (docker_archive({"thing": Made([layer(file("../../evil"))])}), "leads out of the image"),
-        (docker_archive({"NO NAME": IMAGE}), "NO NAME"),
-    ],
-)
-async def test_bad_archives_are_refused(
-    store: ImageStore, tmp_path: Path, data: bytes, text: str, nothing_half_made: Callable[[], None]
-) -> None:
-    path = tmp_path / "image.tar"
-    path.write_bytes(data)
-    with pytest.raises(ReflowError, match=f"^load images {path}: ") as caught:
-        await store.load(str(path))
-    assert text in str(caught.value)
-    assert store.kept() == []
-    nothing_half_made()
-
-
-async def test_a_blob_of_a_layout_that_is_another_one_is_refused(store: ImageStore, tmp_path: Path) -> None:
-    path = tmp_path / "image.tar"
-    data = oci_archive({"a:1": IMAGE})
-    path.write_bytes(data.replace(b'"X=1"', b'"X=2"'))
-    with pytest.raises(ReflowError, match="damaged: what it has as sha256:") as caught:
-        await store.load(str(path))
-    assert caught.value.kind is Kind.INTEGRITY
-
-
-async def test_an_archive_that_is_not_there_is_named(store: ImageStore, tmp_path: Path) -> None:
-    with pytest.raises(ReflowError, match=r"load images .*/absent.tar: resource does not exist") as caught:
-        await store.load(str(tmp_path / "absent.tar"))
-    assert caught.value.kind is Kind.NOT_EXIST
-    with pytest.raises(ReflowError, match="directory"):
-        await store.load(str(tmp_path))
-
-
-# Lists and removal.
-
-
-async def test_kept_images_are_listed(registry: Registry, store: ImageStore, new_store: NewStore) -> None:
-    assert store.kept() == []
-    serve(registry, IMAGE, "library/thing")
-    before = time.time()
-    await store.ensure("thing")
-    (kept,) = store.kept()
-    assert (kept.id, kept.names, kept.size_bytes, kept.files) == (
-        IMAGE.id,
-        (f"{HUB}/library/thing:latest",),
-        3,
-        3,
-    )
-    assert before - 1 <= kept.unpacked_s <= kept.used_s <= time.time()
-    assert kept.is_used
-    await store.close()
-    assert not new_store().kept()[0].is_used
-
-
-def age(tmp_path: Path, seconds: float) -> None:
-    """Let all images be unpacked and used that long ago."""
-    then = time.time() - seconds
-    for path in (tmp_path / "images").glob("sha256/*/about.json"):
-        row = json.loads(path.read_text())
-        path.write_text(json.dumps({**row, "unpacked_s": then}))
-    for path in (tmp_path / "images/locks").iterdir():
-        os.utime(path, (then, then))
-
-
-async def test_what_nobody_used_lately_is_collected(
-    registry: Registry, store: ImageStore, new_store: NewStore, tmp_path: Path
-) -> None:
-    serve(registry, IMAGE, "library/thing")
-    await store.ensure("thing")
-    age(tmp_path, 10 * 86400)
-    other = new_store()
-    assert other.collect(time.time()) == [], "it is in use"
-    await store.close()
-    assert other.collect(time.time() - 20 * 86400) == [], "it was used after that"
-    assert [row.id for row in other.collect(time.time(), dry_run=True)] == [IMAGE.id]
-    assert [row.id for row in other.collect(time.time())] == [IMAGE.id]
-    assert (other.kept(), other.find(f"thing@{IMAGE.digest}")) == ([], None)
-    assert sorted(os.listdir(tmp_path / "images/locks")) == []
-    assert (await other.ensure("thing")).id == IMAGE.id
-
-
-async def test_there_is_a_day_of_grace(registry: Registry, store: ImageStore, tmp_path: Path) -> None:
-    serve(registry, IMAGE, "library/thing")
-    await store.ensure("thing")
-    await store.close()
-    age(tmp_path, 86400 - 60)
-    assert store.collect(time.time()) == []
-    age(tmp_path, 86400 + 60)
-    assert len(store.collect(time.time())) == 1
-
-
-async def test_use_makes_an_image_young_again(
-    registry: Registry, store: ImageStore, new_store: NewStore, tmp_path: Path
-) -> None:
-    serve(registry, IMAGE, "library/thing")
-    await store.ensure("thing")
-    await store.close()
-    age(tmp_path, 10 * 86400)
-    other = new_store()
-    await other.ensure("thing")
-    await other.close()
-    assert other.collect(time.time()) == []
-
-
-AS_SOMEBODY = """
-import asyncio, os, sys
-from reflow.imagestore.store import ImageStore
-os.setgid(65534); os.setuid(65534)
-store = ImageStore(sys.argv[1])
-print(store.find(sys.argv[2]).id, asyncio.run(store.ensure(sys.argv[2], "newname:1")).id)
-"""
-
-
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
-def test_another_users_store_can_be_read(registry: Registry, new_store: NewStore, tmp_path: Path) -> None:
-    serve(registry, IMAGE, "library/thing")
-    asyncio.run(new_store().ensure("thing"))
-    for each in (tmp_path, *tmp_path.parents):
-        if "pytest" in str(each):
-            each.chmod(0o755)
-    name = f"{HUB}/library/thing@{IMAGE.digest}"
-    words = [sys.executable, "-c", AS_SOMEBODY, str(tmp_path / "images"), name]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert done.stdout.split() == [IMAGE.id, IMAGE.id], done.stderr
 
 
 def test_digests_are_of_bytes() -> None:

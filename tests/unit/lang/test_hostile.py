@@ -30,14 +30,6 @@ class Outcome(NamedTuple):
     stderr: str
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("REFLOW_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    return tmp_path
-
-
 def reflow(*words: str, cpu_s: int = _CPU_S, **streams: int) -> Outcome:
     """Run the command with limits; it must not be killed by one, nor show a traceback."""
 

@@ -11,7 +11,6 @@ from reflow.lang.types import (
     TOP,
     UNIT,
     ErrorType,
-    Field,
     ModuleType,
     Type,
     VariantType,
@@ -28,18 +27,7 @@ from reflow.lang.types import (
     sum_of,
     tuple_of,
 )
-
-
-def fields(**types: Type) -> list[Field]:
-    return [Field(name, type) for name, type in types.items()]
-
-
-def unnamed(*types: Type) -> list[Field]:
-    return [Field("", type) for type in types]
-
-
-def variants(**elements: Type | None) -> Type:
-    return sum_of([VariantType(tag, element) for tag, element in elements.items()])
+from tests.typeparts import fields, unnamed, variants
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,7 @@ from reflow.lang.types import (
     TOP,
     UNIT,
     ErrorType,
-    Field,
     Type,
-    VariantType,
     equal,
     flow_of,
     func_of,
@@ -28,23 +26,10 @@ from reflow.lang.types import (
     map_of,
     module_of,
     struct_of,
-    sum_of,
     tuple_of,
 )
 from reflow.lang.unify import is_subtype, unify
-
-
-def fields(**types: Type) -> list[Field]:
-    return [Field(name, type) for name, type in types.items()]
-
-
-def unnamed(*types: Type) -> list[Field]:
-    return [Field("", type) for type in types]
-
-
-def variants(**elements: Type | None) -> Type:
-    return sum_of([VariantType(tag, element) for tag, element in elements.items()])
-
+from tests.typeparts import fields, unnamed, variants
 
 PAIR = tuple_of(unnamed(INT, STRING))
 ABC = struct_of(fields(a=INT, b=STRING, c=PAIR))

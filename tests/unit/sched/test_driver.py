@@ -27,6 +27,7 @@ from reflow.sched.driver import ClusterScheduler
 from reflow.sched.policy import Policy
 from tests.fakes import Program, Shell
 from tests.pools import GIB, MemoryAlloc, MemoryCluster
+from tests.waiting import until
 
 QUICK = Policy(
     drain_s=0.0,
@@ -89,12 +90,6 @@ class Home:
     async def running(self, count: int = 1) -> None:
         """Wait for so many execs to run."""
         await until(lambda: sum(len(alloc.running) for alloc in self.cluster.living) == count)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110  (what is waited for are calls of the code under test)
-            await asyncio.sleep(0.001)
 
 
 @asynccontextmanager
