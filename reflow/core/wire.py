@@ -48,6 +48,11 @@ def resources_to_json(resources: Resources) -> JsonObject | None:
     return {name: number(resources[name]) for name in sorted(resources)} or None
 
 
+def resources_from_json(row: Any) -> Resources:
+    """Read an object of numbers."""
+    return _checked(_read_resources, row, "resources")
+
+
 def exec_config_to_json(config: ExecConfig, *, with_extras: bool = False) -> JsonObject:
     """An exec's configuration; with extras also position and names of arguments."""
     row: JsonObject = {
