@@ -21,6 +21,7 @@ from reflow.executor.execdir import ExecDir
 from reflow.executor.layout import os_error
 from reflow.executor.localexec import LocalExec
 from reflow.executor.outcome import Ending
+from reflow.executor.output import is_plainly_wrong
 from reflow.executor.survival import Survival
 from reflow.executor.view import View
 from reflow.pool import FreeRoom, InputLocator, Progress, Room
@@ -224,7 +225,8 @@ class LocalExecutor(Survival):
             if ending.code and directory.is_killed:
                 ending = ending._replace(is_wanted=True)
             running.ended_s = running.ended_s or time.time()
-            if not ending.code:  # a failure may mean that nothing else is to start
+            # A failure may mean that nothing else is to start.
+            if not ending.code and not is_plainly_wrong(running.config, f"{directory.path}/return"):
                 running.room.leave()
                 await asyncio.sleep(0)  # who is let in starts now, before we look at the outputs
             view = partial(self._view, directory.path, staged)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from reflow.core.digest import Digest
+from reflow.core.execconfig import ExecConfig
 from reflow.executor.localexec import LocalExec
 from tests.crash import crashed
 from tests.execs import OUT, Door, Ground, command
@@ -69,6 +70,44 @@ async def test_a_command_that_fails_keeps_its_room_until_that_is_known(ground: G
     await running.wait()
     assert (await running.result()).error is not None
     assert door.done == ["ask", "enter"]
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (command("true; : %s", OUT), "was not written by the command"),
+        (command("mkdir %s", OUT), "was declared a file, and the command made a directory"),
+        (
+            command("rmdir %s; echo x > %s", OUT, OUT, dirs=(True,)),
+            "was declared a directory, and the command made a file",
+        ),
+    ],
+)
+async def test_a_command_without_its_output_keeps_its_room_as_one_that_fails(
+    ground: Ground, config: ExecConfig, said: str
+) -> None:
+    door = Door()
+    running = await ground.executor.put(Digest.random(), config, None, door)
+    await running.wait()
+    assert said in str((await running.result()).error)
+    assert door.done == ["ask", "enter"]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        command("echo x > $TMPDIR/x; ln -s $TMPDIR/x %s", OUT),
+        command("mkdir $TMPDIR/x; rmdir %s; ln -s $TMPDIR/x %s", OUT, OUT, dirs=(True,)),
+        command("rmdir %s", OUT, dirs=(True,)),
+        command("true"),
+    ],
+)
+async def test_outputs_that_are_links_or_need_not_be_there_hold_no_room(
+    ground: Ground, config: ExecConfig
+) -> None:
+    door = Door()
+    await value(await ground.executor.put(Digest.random(), config, None, door))
+    assert door.done == ["ask", "enter", "leave"]
 
 
 async def test_who_waits_for_another_run_has_no_room_meanwhile(ground: Ground, tmp_path: Path) -> None:
