@@ -21,6 +21,7 @@ from reflow.pool import Exec, Executor
 from reflow.sched import Task, TaskOutcome
 from reflow.sched.admission import PATIENCE_S, Admission
 from reflow.sched.rooms import Room, Rooms
+from reflow.sched.telling import Telling
 
 if TYPE_CHECKING:
     from reflow.sched import Scheduler
@@ -64,7 +65,8 @@ class LocalScheduler:
         if error is not None:
             return TaskOutcome(error=error)
         name = task.config.ident or str(task.id)
-        room = Room(self._rooms, name, task.config.resources, task.priority)
+        telling = None if task.on_progress is None else Telling(task.on_progress)
+        room = Room(self._rooms, name, task.config.resources, task.priority, telling)
         try:
             await room.approach()
             return await self._execute(task, room)
@@ -105,9 +107,10 @@ class LocalScheduler:
     async def _persist(self, task: Task, room: Room) -> TaskOutcome:
         """Try again, a few times, when the machinery fails for a moment."""
         started = task.on_start or _ignore
+        progress = None if room.telling is None else room.telling.does
         for number in range(1, MAX_TRIES + 1):
             try:
-                running = await self._executor.put(task.id, task.config, task.on_progress, room)
+                running = await self._executor.put(task.id, task.config, progress, room)
                 started(running)
                 started = _ignore
                 await running.wait()
