@@ -61,7 +61,7 @@ class LocalScheduler:
 
     async def run(self, task: Task) -> TaskOutcome:
         """Run a task to its end; see `reflow.sched.Scheduler.run`."""
-        error = self._refusal(task)
+        error = self.refusal(task)
         if error is not None:
             return TaskOutcome(error=error)
         name = task.config.ident or str(task.id)
@@ -75,14 +75,10 @@ class LocalScheduler:
         finally:
             room.leave()
 
-    def _refusal(self, task: Task) -> ReflowError | None:
+    def refusal(self, task: Task) -> ReflowError | None:
         """Why a task can never run here, and what to change."""
         wanted, most = task.config.resources, self._resources
-        lacking = [
-            name
-            for name, amount in wanted.items()
-            if amount > most.amount(name) and (name != "disk" or name in most)
-        ]
+        lacking = most.short_of(wanted)
         if not lacking:
             return None
         shown = Resources({name: most.amount(name) for name in ("mem", "cpu", "disk", *lacking)})
