@@ -56,6 +56,7 @@ class LocalExecutor(Survival):
         self._same_device = True
         self._is_open = False
         self._is_killed = False
+        self._removals = 0
         self.keeps_results = False
         """Whether `settle` will be called when all results are in the cache; if not, they are at `close`."""
 
@@ -68,6 +69,13 @@ class LocalExecutor(Survival):
     def id(self) -> str:
         """16 hexadecimal digits that tell this localdir from others; the first part of an exec's URI."""
         return Digest.of_text(self.layout.localdir).hex()[:16]
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether all that was begun is being ended before its time."""
+        if self._is_killed or not self._removals:
+            return self._is_killed
+        return all(each.task is None or each.task.done() for each in self._execs.values())
 
     async def start(self) -> None:
         """Get ready, and remove what dead runs left behind. Raises when execs cannot run here.
@@ -113,7 +121,11 @@ class LocalExecutor(Survival):
             raise ReflowError(Kind.NOT_EXIST, "exec", id)
         if found.task is not None and not found.task.done():
             found.task.cancel()
-            await asyncio.wait([found.task])
+            self._removals += 1
+            try:
+                await asyncio.wait([found.task])
+            finally:
+                self._removals -= 1
         if found.kept:
             directory = await self._files(self.layout.try_acquire, found.kept)
             found.kept = ""
