@@ -67,13 +67,19 @@ class LocalScheduler:
         name = task.config.ident or str(task.id)
         telling = None if task.on_progress is None else Telling(task.on_progress)
         room = Room(self._rooms, name, task.config.resources, task.priority, telling)
+        outcome: TaskOutcome | None = None
         try:
             await room.approach()
-            return await self._execute(task, room)
+            outcome = await self._execute(task, room)
         except ReflowError as err:
-            return TaskOutcome(error=err)
+            outcome = TaskOutcome(error=err)
         finally:
-            room.leave()
+            if outcome is None or outcome.has_succeeded:
+                room.leave()
+            else:
+                # When our caller knows: it may cancel those that wait, and they must not have begun by then.
+                asyncio.get_running_loop().call_soon(room.leave)
+        return outcome
 
     def refusal(self, task: Task) -> ReflowError | None:
         """Why a task can never run here, and what to change."""

@@ -10,7 +10,10 @@ import pytest
 
 from reflow.core.digest import Digest
 from reflow.core.execconfig import ExecConfig
+from reflow.core.resources import Resources
 from reflow.executor.localexec import LocalExec
+from reflow.sched import Task, TaskOutcome
+from reflow.sched.local import LocalScheduler
 from tests.crash import crashed
 from tests.execs import OUT, Door, Ground, command
 
@@ -108,6 +111,41 @@ async def test_outputs_that_are_links_or_need_not_be_there_hold_no_room(
     door = Door()
     await value(await ground.executor.put(Digest.random(), config, None, door))
     assert door.done == ["ask", "enter", "leave"]
+
+
+@pytest.mark.parametrize("cmd", ["false; : %s", "true; : %s"])
+async def test_who_is_cancelled_when_a_failure_is_known_has_not_begun(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch, cmd: str
+) -> None:
+    """A process that begins and is killed at once may have done something already."""
+    begun: list[str] = []
+    launch = ground.executor._launch  # type: ignore[attr-defined]  # of processes
+
+    def launched(running: LocalExec, *rest: object) -> object:
+        begun.append(running.config.ident)
+        return launch(running, *rest)
+
+    monkeypatch.setattr(ground.executor, "_launch", launched)
+    scheduler = LocalScheduler(ground.executor)
+    whole = Resources(cpu=ground.executor.resources.amount("cpu"))
+
+    def task(ident: str, cmd: str) -> Task:
+        id = Digest.random()
+        return Task(id=id, flow_id=id, config=command(cmd, OUT, ident=ident, resources=whole))
+
+    async def run_first() -> TaskOutcome:
+        outcome = await scheduler.run(task("first", cmd))
+        for each in others:  # as the evaluator does
+            each.cancel()
+        return outcome
+
+    others: list[asyncio.Task[TaskOutcome]] = []
+    first = asyncio.ensure_future(run_first())
+    others += [asyncio.ensure_future(scheduler.run(task("other", "echo > %s"))) for _ in range(3)]
+    assert not (await first).has_succeeded
+    await asyncio.wait(others)
+    assert begun == ["first"]
+    await scheduler.close()
 
 
 async def test_who_waits_for_another_run_has_no_room_meanwhile(ground: Ground, tmp_path: Path) -> None:
