@@ -16,7 +16,10 @@ DAEMON = "/var/run/docker.sock"
 
 
 class DaemonProxy:
-    """Passes connections at ``path`` on to the real daemon, until it is `cut`; `restore` opens it again."""
+    """Passes connections at ``path`` on to the real daemon, until it is `cut`; `restore` opens it again.
+
+    It can `freeze`, as a daemon that is stopped: it takes connections, and nothing comes back.
+    """
 
     def __init__(self, path: Path, daemon: str = DAEMON) -> None:
         self.path = path
@@ -24,6 +27,9 @@ class DaemonProxy:
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._listener: socket.socket | None = None
+        self._trigger = b""
+        self.frozen = threading.Event()
+        self._thawed = threading.Event()
         self.restore()
 
     @property
@@ -51,6 +57,17 @@ class DaemonProxy:
             for each in list(self._open):
                 with contextlib.suppress(OSError):
                     each.shutdown(socket.SHUT_RDWR)
+
+    def freeze(self, request: bytes) -> None:
+        """Freeze when a request with these words comes, which is not passed on before `thaw`."""
+        self._thawed.clear()
+        self._trigger = request
+
+    def thaw(self) -> None:
+        """Go on."""
+        self._trigger = b""
+        self.frozen.clear()
+        self._thawed.set()
 
     def _accept(self, listener: socket.socket) -> None:
         while True:
@@ -81,6 +98,10 @@ class DaemonProxy:
     def _copy(self, source: socket.socket, target: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(1 << 16):
+                if self._trigger and self._trigger in data:
+                    self.frozen.set()
+                if self.frozen.is_set():
+                    self._thawed.wait()
                 target.sendall(data)
         with contextlib.suppress(OSError):
             target.shutdown(socket.SHUT_WR)

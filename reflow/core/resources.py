@@ -39,6 +39,15 @@ class Resources(Mapping[str, float]):
         have = self._amounts
         return all(have.get(name, 0.0) >= amount for name, amount in wanted.items())
 
+    def short_of(self, wanted: Mapping[str, float]) -> list[str]:
+        """Names of what is ``wanted`` more than there is; the disk counts only where it is known."""
+        have = self._amounts
+        return [
+            name
+            for name, amount in wanted.items()
+            if amount > have.get(name, 0.0) and (name != "disk" or name in have)
+        ]
+
     def __add__(self, other: Mapping[str, float]) -> Resources:
         total = dict(self._amounts)
         for name, amount in other.items():

@@ -62,6 +62,13 @@ def cap_memory(wanted: Resources, most: Resources) -> Resources:
     return wanted
 
 
+def is_too_large(node: Flow, most: Resources) -> bool:
+    """Whether a node asks for more than ``most``, as far as that is known (it is not empty)."""
+    if not isinstance(node, Exec) or not most:
+        return False
+    return bool(most.short_of(cap_memory(node.resources.at_least(MIN_EXEC), most)))
+
+
 class Retry(NamedTuple):
     """Try again with other resources: why (a word), and what is said of it."""
 

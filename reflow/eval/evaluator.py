@@ -22,7 +22,7 @@ from reflow.core.execconfig import ExecInspect
 from reflow.core.fileset import File, Fileset
 from reflow.eval import EvalConfig, EvalStats, Outcome
 from reflow.eval.assertions import Witness
-from reflow.eval.attempt import build_config, missing_outputs
+from reflow.eval.attempt import build_config, is_too_large, missing_outputs
 from reflow.eval.cache import CacheReader
 from reflow.eval.cell import Cell, When
 from reflow.eval.explain import Decisions, Execution, Miss, Verdict, WouldRunError
@@ -220,9 +220,16 @@ class Evaluator:
         if self._work.is_stopping:
             return
         self.stats.waiting += 1
-        self._held.append(cell)
+        if self._seems_too_large(cell):
+            self._held.appendleft(cell)  # the sooner it is refused the better
+        else:
+            self._held.append(cell)
         if self._held_since is None:
             self._held_since = time.monotonic()
+
+    def _seems_too_large(self, cell: Cell) -> bool:
+        """Whether a node will be refused; the scheduler decides, when it knows what is predicted for it."""
+        return is_too_large(cell.node, self._config.scheduler.resources)
 
     def _may_submit(self) -> bool:
         if not self._busy and not self._work.ready:
@@ -232,7 +239,7 @@ class Evaluator:
     def _submit(self) -> None:
         if self._config.is_dry:
             self._decline()
-        while self._held and self._submitted < MAX_SUBMITTED:
+        while self._held and (self._submitted < MAX_SUBMITTED or self._seems_too_large(self._held[0])):
             cell = self._held.popleft()
             node = cell.node
             assert isinstance(node, External)

@@ -56,6 +56,7 @@ _KILLED_CODES = (137, 143)
 """Exit codes of containers that were killed or stopped: nobody can tell then what they would have done."""
 
 _KILL_TIMEOUT_S = 5.0
+_SHOWN = 5
 _RENAME_TRIES = 50
 _RENAME_PAUSE_S = 0.1
 _SOCKET = "/var/run/docker.sock"
@@ -83,15 +84,15 @@ class DockerExecutor(LocalExecutor):
             self._socket = socket_path()
         except UnsupportedHostError as err:
             raise ReflowError(Kind.NOT_SUPPORTED, "executor", "docker", cause=str(err)) from err
-        self._api = DockerApi(self._socket)
-        self._pulse = Pulse(self._socket)
+        self._pulse = Pulse(self._socket, lambda: self.is_ending)
+        self._api = DockerApi(self._socket, self._pulse)
         self._images = DockerImages(self._api, config_digest)
         self._resources = Resources()
         self._has_overlay = os.geteuid() == 0
         self._containers: dict[Digest, str] = {}
         self._names: dict[Digest, str] = {}
         self._meters: dict[Digest, cgroup.Meter] = {}
-        self._taps = Taps(self._socket, self.logs, self._pulse, self._files)
+        self._taps = Taps(self._socket, self.logs, self._pulse)
         self._abandoned: set[str] = set()
 
     @property
@@ -111,8 +112,9 @@ class DockerExecutor(LocalExecutor):
 
     async def _close(self) -> None:
         if self._abandoned:
-            count = f"{len(self._abandoned)} of its containers may still run"
-            self.inform(f"the docker daemon does not answer: {count}; the next run here takes care of them")
+            left = _listed(sorted(self._abandoned))
+            mend = "the next run here removes them, or docker rm -f"
+            self.inform(f"docker at {self._socket} did not answer; containers may be left: {left}; {mend}")
         await self._api.close()
         self._taps.close()
 
@@ -131,9 +133,12 @@ class DockerExecutor(LocalExecutor):
         # Also those that had ended, and whose run was killed before they were gone.
         for row in await self._api.labelled([f"{LOCALDIR_LABEL}={self.layout.localdir}"]):
             await self._api.remove(row["Id"])
+        self._abandoned.clear()
 
     def kill_now(self) -> None:
-        """Kill all containers at once."""
+        """Kill all containers at once; those of a daemon that hangs stay."""
+        if self._pulse.is_weak:
+            return
         for container in list(self._containers.values()):
             try:
                 docker_stream.kill(self._socket, container, _KILL_TIMEOUT_S)
@@ -339,23 +344,24 @@ class DockerExecutor(LocalExecutor):
 
     async def _removed(self, container: str) -> None:
         """Remove a container that has ended, while others go on."""
-        with contextlib.suppress(ReflowError):
-            await to_the_end(self._discard(container))
+        await to_the_end(self._discard(container))
 
     async def _give_up(self, container: str, directory: str) -> None:
         """End a container whose exec has come to nothing; what the daemon does not do is done here.
 
         One that was killed while it started a container may not know that something runs.
         """
-        with contextlib.suppress(ReflowError):
-            await self._discard(container)
+        await self._discard(container)
         if not await self._files(proctree.kill_contained, f"{directory}/return", "/return"):
             self._abandoned.add(container)
 
     async def _discard(self, container: str) -> None:
-        """Kill and remove a container. Raises UNAVAILABLE when nobody answers: it is found later."""
-        await self._pulse.ask()
-        await self._api.remove(container)
+        """Kill and remove a container; when nobody answers it is found later, and named when all ends."""
+        try:
+            await self._pulse.ask()
+            await self._api.remove(container)
+        except ReflowError:
+            self._abandoned.add(container)
 
     async def command_lines(self, running: LocalExec) -> list[str]:
         """The command lines of an exec's processes."""
@@ -391,6 +397,13 @@ class DockerExecutor(LocalExecutor):
         if meter is not None:
             self._meters[running.id] = meter
         return meter
+
+
+def _listed(containers: Sequence[str]) -> str:
+    """Some of them; our names as they are, ids as the docker command shows them."""
+    shown = [each if each.startswith("reflow-") else each[:12] for each in containers[:_SHOWN]]
+    more = len(containers) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
 def _went_away(running: LocalExec, err: OSError) -> ReflowError:

@@ -18,6 +18,7 @@ from docker.types import DriverConfig, LogConfig, Mount
 
 from reflow.core.errors import Kind, ReflowError
 from reflow.disk.blocking import Blocking
+from reflow.executor.docker_pulse import Pulse
 
 T = TypeVar("T")
 
@@ -68,8 +69,9 @@ class ContainerSpec(NamedTuple):
 class DockerApi:
     """Calls of one daemon. Raise UNAVAILABLE when it does not answer, NOT_ALLOWED when it refuses us."""
 
-    def __init__(self, socket_path: str) -> None:
+    def __init__(self, socket_path: str, pulse: Pulse | None = None) -> None:
         self._socket_path = socket_path
+        self._pulse = pulse or Pulse(socket_path)
         self._calls = Blocking("docker", _THREADS)
         self._pulls = Blocking("pull", 4)
         self._client: docker.APIClient | None = None
@@ -93,7 +95,7 @@ class DockerApi:
     async def close(self) -> None:
         """Let go of the connections."""
         if self._client is not None:
-            await self._calls(self._client.close)
+            self._client.close()  # here: threads may hang in calls
         self._calls.close()
         self._pulls.close()
 
@@ -199,7 +201,13 @@ class DockerApi:
         client = self._client
         assert client is not None, "not connected"
         work = _repeated if is_repeatable else _once
-        return await self._calls(_translated, op, subject, lambda: work(client, call))
+        try:
+            return await self._pulse.answered(
+                self._calls(_translated, op, subject, lambda: work(client, call))
+            )
+        except TimeoutError as err:
+            detail = f"the docker daemon does not answer: {err}"
+            raise ReflowError(Kind.UNAVAILABLE, op, subject, cause=detail) from err
 
 
 def _once(client: docker.APIClient, call: Callable[[docker.APIClient], T]) -> T:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from reflow.core.errors import Kind, ReflowError
@@ -22,17 +22,29 @@ INTERVAL_S = 10.0
 SILENCE_S = 120.0
 """How long it may not answer before it counts as hanging."""
 
+HURRY_S = 5.0
+"""How long an answer may take when all is to end, and somebody waits for that."""
+
+ENDING_S = 20.0
+"""How long a call may take then: there are daemons that answer when they are asked, and do nothing else."""
+
 RETURN_S = 30.0
 """How long one that is away has to come back."""
 
 _PAUSE_S = 0.5
+_LOOK_S = 1.0
+
+
+def _never() -> bool:
+    return False
 
 
 class Pulse:
-    """That of the daemon at ``path``."""
+    """That of the daemon at ``path``. ``is_hurried`` tells whether all is to end now."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, is_hurried: Callable[[], bool] = _never) -> None:
         self._path = path
+        self._is_hurried = is_hurried
         self._trouble = ""
         self._asked_s = float("-inf")
         self._answered_s = time.monotonic()
@@ -44,8 +56,8 @@ class Pulse:
         return bool(self._trouble)
 
     async def ask(self) -> None:
-        """Raise UNAVAILABLE when the daemon does not answer just now."""
-        await self._ask(0.0)
+        """Raise UNAVAILABLE when the daemon does not answer just now; in a hurry, when it lately did not."""
+        await self._ask(INTERVAL_S if self._trouble and self._is_hurried() else 0.0)
         if self._trouble:
             raise self._error()
 
@@ -60,6 +72,27 @@ class Pulse:
                     silence_s = time.monotonic() - self._answered_s
                     if self._trouble and silence_s > SILENCE_S:
                         raise TimeoutError(f"no answer for {silence_s:.0f} s")
+            return task.result()
+        finally:
+            task.cancel()
+
+    async def answered(self, call: Awaitable[T]) -> T:
+        """Await an answer that takes seconds. Raises TimeoutError when all is to end, and the daemon hangs.
+
+        The call may be carried out all the same, later.
+        """
+        task = asyncio.ensure_future(call)
+        hurried_s: float | None = None
+        try:
+            while not (await asyncio.wait([task], timeout=_LOOK_S))[0]:
+                if not self._is_hurried():
+                    continue
+                hurried_s = hurried_s or time.monotonic()
+                await self._ask(_LOOK_S)
+                if self._trouble:
+                    raise TimeoutError(self._trouble)
+                if time.monotonic() - hurried_s > ENDING_S:
+                    raise TimeoutError(f"no answer to a call within {ENDING_S:g} s at {self._path}")
             return task.result()
         finally:
             task.cancel()
@@ -81,7 +114,8 @@ class Pulse:
         async with self._asking:
             if self._asked_s > began_s - age_s:
                 return
-            self._trouble = await docker_socket.ping(self._path, INTERVAL_S)
+            patience_s = HURRY_S if self._is_hurried() else INTERVAL_S
+            self._trouble = await docker_socket.ping(self._path, patience_s)
             self._asked_s = time.monotonic()
             if not self._trouble:
                 self._answered_s = self._asked_s

@@ -19,11 +19,10 @@ _READERS = 256
 class Taps:
     """The output of the containers of one executor, whose daemon listens at ``socket``."""
 
-    def __init__(self, socket: str, logs: LogFiles, pulse: Pulse, files: Blocking) -> None:
+    def __init__(self, socket: str, logs: LogFiles, pulse: Pulse) -> None:
         self._socket = socket
         self._logs = logs
         self._pulse = pulse
-        self._files = files
         self._readers = Blocking("logs", _READERS)
         self._open: dict[Digest, asyncio.Future[bool]] = {}
 
@@ -41,7 +40,7 @@ class Taps:
         """
         tap = self._open.pop(running.id, None)
         if tap is None or not await self._pulse.watched(tap):
-            await self._pulse.watched(self._files(self._save, running, container, False))
+            await self._pulse.watched(self._readers(self._save, running, container, False))
 
     def forget(self, id: Digest) -> None:
         """Nobody wants to know any more."""

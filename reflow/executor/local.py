@@ -21,6 +21,7 @@ from reflow.executor.execdir import ExecDir
 from reflow.executor.layout import os_error
 from reflow.executor.localexec import LocalExec
 from reflow.executor.outcome import Ending
+from reflow.executor.output import is_plainly_wrong
 from reflow.executor.survival import Survival
 from reflow.executor.view import View
 from reflow.pool import FreeRoom, InputLocator, Progress, Room
@@ -55,6 +56,7 @@ class LocalExecutor(Survival):
         self._same_device = True
         self._is_open = False
         self._is_killed = False
+        self._removals = 0
         self.keeps_results = False
         """Whether `settle` will be called when all results are in the cache; if not, they are at `close`."""
 
@@ -67,6 +69,13 @@ class LocalExecutor(Survival):
     def id(self) -> str:
         """16 hexadecimal digits that tell this localdir from others; the first part of an exec's URI."""
         return Digest.of_text(self.layout.localdir).hex()[:16]
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether all that was begun is being ended before its time."""
+        if self._is_killed or not self._removals:
+            return self._is_killed
+        return all(each.task is None or each.task.done() for each in self._execs.values())
 
     async def start(self) -> None:
         """Get ready, and remove what dead runs left behind. Raises when execs cannot run here.
@@ -112,7 +121,11 @@ class LocalExecutor(Survival):
             raise ReflowError(Kind.NOT_EXIST, "exec", id)
         if found.task is not None and not found.task.done():
             found.task.cancel()
-            await asyncio.wait([found.task])
+            self._removals += 1
+            try:
+                await asyncio.wait([found.task])
+            finally:
+                self._removals -= 1
         if found.kept:
             directory = await self._files(self.layout.try_acquire, found.kept)
             found.kept = ""
@@ -224,7 +237,8 @@ class LocalExecutor(Survival):
             if ending.code and directory.is_killed:
                 ending = ending._replace(is_wanted=True)
             running.ended_s = running.ended_s or time.time()
-            if not ending.code:  # a failure may mean that nothing else is to start
+            # A failure may mean that nothing else is to start.
+            if not ending.code and not is_plainly_wrong(running.config, f"{directory.path}/return"):
                 running.room.leave()
                 await asyncio.sleep(0)  # who is let in starts now, before we look at the outputs
             view = partial(self._view, directory.path, staged)

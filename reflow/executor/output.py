@@ -48,12 +48,34 @@ def find_outputs(config: ExecConfig, view: View, root: str, limit: int = 0) -> l
     """
     if not config.output_is_dir:
         return [_Walk(view, "output", limit).files(f"{root}/{UNDECLARED}", None, is_needed=False)]
-    mentioned = {arg.index for arg in config.args if isinstance(arg, OutputArg)}
+    mentioned = _mentioned(config)
     outputs = []
     for index, is_dir in enumerate(config.output_is_dir):
         walk = _Walk(view, output_title(config, index), limit)
         outputs.append(walk.files(f"{root}/{index}", is_dir, is_needed=index in mentioned and not is_dir))
     return outputs
+
+
+def is_plainly_wrong(config: ExecConfig, directory: str) -> bool:
+    """Whether an output in ``directory`` (the host's ``return``) is missing, or not of the declared sort.
+
+    One look at each, so that it is known at once; `find_outputs` knows the rest, and says what is wrong.
+    """
+    mentioned = _mentioned(config)
+    for index, is_dir in enumerate(config.output_is_dir):
+        try:
+            mode = os.lstat(f"{directory}/{index}").st_mode
+        except OSError:
+            if index in mentioned and not is_dir:
+                return True
+            continue
+        if not stat.S_ISLNK(mode) and stat.S_ISDIR(mode) != is_dir:
+            return True
+    return False
+
+
+def _mentioned(config: ExecConfig) -> set[int]:
+    return {arg.index for arg in config.args if isinstance(arg, OutputArg)}
 
 
 def output_title(config: ExecConfig, index: int) -> str:

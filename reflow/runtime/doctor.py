@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
+from urllib.parse import urlsplit
 
 TIMEOUT_S = 3.0
 
@@ -28,12 +29,17 @@ class Finding:
 
 
 class Check(NamedTuple):
-    """A check. ``late`` is the status, and ``mend`` the advice, when it takes too long."""
+    """A check. ``late`` is the status, and ``mend`` the advice, when it takes too long.
+
+    ``asks`` tells then whom it has asked: host and port, or a path. It is called by another thread, and must
+    not wait.
+    """
 
     name: str
     run: Callable[[], Finding]
     late: Status = "failed"
     mend: str = ""
+    asks: Callable[[], str] = str
 
 
 def examine(checks: Sequence[Check], timeout_s: float = TIMEOUT_S) -> list[Finding]:
@@ -61,7 +67,26 @@ def examine(checks: Sequence[Check], timeout_s: float = TIMEOUT_S) -> list[Findi
 
 
 def _late(check: Check, timeout_s: float) -> Finding:
-    return Finding(check.name, check.late, f"no answer within {timeout_s:g} s", check.mend)
+    whom = check.asks()
+    message = f"no answer{f' from {whom}' if whom else ''} within {timeout_s:g} s"
+    return Finding(check.name, check.late, message, check.mend)
+
+
+def server(url: str) -> str:
+    """Host and port of a URL, and of the proxy that it is asked through, if there is one."""
+    from urllib.request import getproxies, proxy_bypass
+
+    parts = urlsplit(url)
+    proxy = getproxies().get(parts.scheme, "")
+    if not proxy or proxy_bypass(parts.hostname or ""):
+        return _host_and_port(url)
+    return f"{_host_and_port(url)} by way of the proxy {_host_and_port(proxy)}"
+
+
+def _host_and_port(url: str) -> str:
+    """Without user and password, which may be in a proxy's URL."""
+    parts = urlsplit(url if "://" in url else f"http://{url}")
+    return f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
 
 
 def _one_line(text: str) -> str:

@@ -13,7 +13,7 @@ from reflow.aws.session import AwsSession
 from reflow.aws.tables import ASSOC, TASKDB, Table
 from reflow.core.errors import ReflowError
 from reflow.runtime.config import Config
-from reflow.runtime.doctor import Check, Finding
+from reflow.runtime.doctor import Check, Finding, Status, server
 from reflow.runtime.policy import Places, places
 from reflow.runtime.setup_call import CallError, Cloud, call_once, require_credentials
 from reflow.runtime.setup_probe import head, probe_with
@@ -28,6 +28,17 @@ _SOURCES = "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 _LOG_IN = "renew them (aws sso login, or a new key), or set AWS_PROFILE to others"
 
 
+class Asked:
+    """Whom a check asks just now, for when no answer comes."""
+
+    def __init__(self, whom: str = "") -> None:
+        self.whom = whom
+
+    def service(self, session: AwsSession, service: str) -> None:
+        """It asks a service of AWS, or a server that stands for that."""
+        self.whom = server(str(session.client(service).meta.endpoint_url))
+
+
 def used(config: Config) -> Places | None:
     """What the configuration uses of AWS; None for nothing."""
     providers = {config.provider(key) for key in ("repository", "assoc", "taskdb", "cluster")}
@@ -38,15 +49,21 @@ def used(config: Config) -> Places | None:
 
 def identity_checks(session: AwsSession, where: Places) -> list[Check]:
     """The checks that the others stand on."""
+    asked = Asked("where credentials come from (SSO, instance metadata at 169.254.169.254:80)")
     return [
-        Check("credentials", lambda: check_credentials(session, where), mend=_SOURCES),
+        Check(
+            "credentials",
+            lambda: check_credentials(session, where, asked),
+            mend=f"{_SOURCES}; {_NETWORK}",
+            asks=lambda: asked.whom,
+        ),
         Check("region", lambda: check_region(session), mend=_SOURCES),
     ]
 
 
 def service_checks(session: AwsSession, config: Config, where: Places) -> list[Check]:
     """The checks of buckets, tables and the cluster, and of the clock by what these answer."""
-    checks = [Check("clock", lambda: check_clock(session, where), late="warning", mend=_NETWORK)]
+    checks = [_check("clock", session, _clock_of(where), lambda: check_clock(session, where), late="warning")]
     for bucket in where.buckets:
         checks.append(_bucket(session, bucket, is_written=config.cache != "read"))
     if where.assoc:
@@ -57,8 +74,21 @@ def service_checks(session: AwsSession, config: Config, where: Places) -> list[C
         checks.append(_table(session, "taskdb", TASKDB, where.taskdb, mend))
     if where.has_cluster:
         section = config.values.get("ec2cluster") or {}
-        checks.append(Check("cluster", lambda: check_cluster(session, section), mend=_NETWORK))
+        checks.append(_check("cluster", session, "ec2", lambda: check_cluster(session, section)))
     return checks
+
+
+def _check(
+    name: str, session: AwsSession, service: str, check: Callable[[], Finding], *, late: Status = "failed"
+) -> Check:
+    """A check that asks a service."""
+    asked = Asked()
+
+    def run() -> Finding:
+        asked.service(session, service)
+        return check()
+
+    return Check(name, run, late=late, mend=_NETWORK, asks=lambda: asked.whom)
 
 
 def services(where: Places) -> list[str]:
@@ -70,7 +100,7 @@ def services(where: Places) -> list[str]:
 # ----------------------------------------------------------------------------- credentials, region, clock
 
 
-def check_credentials(session: AwsSession, where: Places) -> Finding:
+def check_credentials(session: AwsSession, where: Places, asked: Asked) -> Finding:
     """Whether there are credentials, and whether AWS takes them."""
     name = "credentials"
     try:
@@ -82,6 +112,7 @@ def check_credentials(session: AwsSession, where: Places) -> Finding:
     cloud = Cloud(session, lambda text: None)
     if cloud.is_aws("sts") and not any(cloud.is_aws(service) for service in services(where)):
         return Finding(name, "ok", f"from {source} (not tried: the servers in use are not AWS's)")
+    asked.service(session, "sts")
     try:
         who = call_once(session, "sts", "get_caller_identity")
     except CallError as err:
@@ -102,15 +133,21 @@ def check_region(session: AwsSession) -> Finding:
 
 def check_clock(session: AwsSession, where: Places) -> Finding:
     """How far this machine's clock is from a server's."""
-    if where.buckets:
-        date = _date(session, "s3", "head_bucket", Bucket=where.buckets[0])
-    elif where.assoc or where.taskdb:
-        date = _date(session, "dynamodb", "describe_table", TableName=where.assoc or where.taskdb)
-    else:
-        date = _date(session, "ec2", "describe_vpcs", MaxResults=5)
+    match _clock_of(where):
+        case "s3":
+            date = _date(session, "s3", "head_bucket", Bucket=where.buckets[0])
+        case "dynamodb":
+            date = _date(session, "dynamodb", "describe_table", TableName=where.assoc or where.taskdb)
+        case _:
+            date = _date(session, "ec2", "describe_vpcs", MaxResults=5)
     if not date:
         return Finding("clock", "ok", "the server does not tell the time")
     return clock_finding(time.time() - parsedate_to_datetime(date).timestamp())
+
+
+def _clock_of(where: Places) -> str:
+    """The service whose clock is looked at."""
+    return next(iter(services(where)), "ec2")
 
 
 def clock_finding(skew_s: float) -> Finding:
@@ -138,10 +175,11 @@ def _date(session: AwsSession, service: str, operation: str, **parameters: Any) 
 
 def _bucket(session: AwsSession, bucket: str, *, is_written: bool) -> Check:
     name = f"bucket {bucket}"
-    return Check(
+    return _check(
         name,
+        session,
+        "s3",
         lambda: _refined(name, lambda: check_bucket(session, bucket, is_written=is_written)),
-        mend=_NETWORK,
     )
 
 
@@ -173,8 +211,11 @@ def check_bucket(session: AwsSession, bucket: str, *, is_written: bool) -> Findi
 
 def _table(session: AwsSession, key: str, table: Table, name: str, mend: str) -> Check:
     label = f"{key} {name}"
-    return Check(
-        label, lambda: _refined(label, lambda: check_table(session, label, table, name, mend)), mend=_NETWORK
+    return _check(
+        label,
+        session,
+        "dynamodb",
+        lambda: _refined(label, lambda: check_table(session, label, table, name, mend)),
     )
 
 

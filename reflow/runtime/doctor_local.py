@@ -12,8 +12,9 @@ from typing import Any
 
 from reflow.core.errors import ReflowError
 from reflow.core.units import format_size
+from reflow.imagestore.host import UnsupportedHostError, socket_path
 from reflow.runtime.config import Config, parse_document
-from reflow.runtime.doctor import Check, Finding
+from reflow.runtime.doctor import Check, Finding, server
 from reflow.runtime.home import home
 from reflow.runtime.provider import KEYS, RESERVED
 from reflow.runtime.setup import SHARED_AUTHORITY
@@ -23,16 +24,27 @@ _LOW_SHARE, _LOW_BYTES = 0.05, 1 << 30
 _FULL_BYTES = 100 << 20
 _HUB = "registry-1.docker.io"
 _OTHER_KEYS = frozenset({"transferlimit"})
+_HANGS = "see whether one of these file systems hangs (ls), or use directories of this machine"
+_DOCKER_HANGS = (
+    "see whether the docker daemon hangs (docker version) and restart it, or set executor: sandbox"
+)
+_OFFLINE = "check network and proxies (HTTPS_PROXY); images that are here already work without"
 
 
 def local_checks(config: Config, trouble: str = "") -> list[Check]:
     """The checks. ``trouble``: why the configuration cannot be used; the others are then of the defaults."""
+    places = [home(), config.repository_dir, config.local_dir]
     return [
         Check("configuration", lambda: check_configuration(config.path, trouble)),
-        Check("state", lambda: check_state(home()), mend="set REFLOW_HOME to a directory of this machine"),
-        Check("disk", lambda: check_disk([home(), config.repository_dir, config.local_dir])),
-        Check("executor", lambda: check_executor(config), mend="see whether the docker daemon hangs"),
-        Check("registry", check_registry, late="warning", mend=_OFFLINE),
+        Check(
+            "state",
+            lambda: check_state(home()),
+            mend="set REFLOW_HOME to a directory of this machine",
+            asks=home,
+        ),
+        Check("disk", lambda: check_disk(places), mend=_HANGS, asks=lambda: ", ".join(dict.fromkeys(places))),
+        Check("executor", lambda: check_executor(config), mend=_DOCKER_HANGS, asks=_docker),
+        Check("registry", check_registry, late="warning", mend=_OFFLINE, asks=lambda: server(_registry())),
     ]
 
 
@@ -138,7 +150,18 @@ def check_executor(config: Config) -> Finding:
     return Finding("executor", "ok", message)
 
 
-_OFFLINE = "check network and proxies (HTTPS_PROXY); images that are here already work without"
+def _docker() -> str:
+    """Whom the choice of an executor waits for."""
+    try:
+        return f"the docker daemon at {socket_path()}"
+    except UnsupportedHostError:
+        return ""
+
+
+def _registry() -> str:
+    """The URL that registries are asked at first."""
+    stand_in = os.environ.get("REFLOW_REGISTRY", "")
+    return f"http://{stand_in}/v2/" if stand_in else f"https://{_HUB}/v2/"
 
 
 def check_registry() -> Finding:
@@ -146,8 +169,8 @@ def check_registry() -> Finding:
     import urllib.error
     import urllib.request
 
-    stand_in = os.environ.get("REFLOW_REGISTRY", "")
-    url = f"http://{stand_in}/v2/" if stand_in else f"https://{_HUB}/v2/"
+    url = _registry()
+    where = server(url)
     try:
         with urllib.request.urlopen(url, timeout=60) as reply:
             status = reply.status
@@ -155,7 +178,7 @@ def check_registry() -> Finding:
         status = err.code
     except (OSError, ValueError) as err:
         reason = str(getattr(err, "reason", err))
-        return Finding("registry", "warning", f"{stand_in or _HUB} cannot be reached ({reason})", _OFFLINE)
+        return Finding("registry", "warning", f"{where} cannot be reached ({reason})", _OFFLINE)
     if status not in (200, 401):
-        return Finding("registry", "warning", f"{stand_in or _HUB} answers with status {status}", _OFFLINE)
-    return Finding("registry", "ok", f"{stand_in or _HUB} answers")
+        return Finding("registry", "warning", f"{where} answers with status {status}", _OFFLINE)
+    return Finding("registry", "ok", f"{where} answers")

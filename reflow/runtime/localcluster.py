@@ -151,16 +151,19 @@ class LocalCluster:
         """Run a task to its end; the first one starts the executor."""
         if is_remote(task.config):
             return await run_remote(task, self._stores)
-        try:
-            task.config = await self._stores.staged(task.config)
-        except ReflowError as err:
-            return TaskOutcome(error=err)
         if self._scheduler is None:
             async with self._starting:
                 error = await self._start()
             if error is not None:
                 return TaskOutcome(error=error)
         assert self._scheduler is not None
+        error = self._scheduler.refusal(task)  # before its inputs are fetched
+        if error is not None:
+            return TaskOutcome(error=error)
+        try:
+            task.config = await self._stores.staged(task.config)
+        except ReflowError as err:
+            return TaskOutcome(error=err)
         return await self._scheduler.run(task)
 
     async def _start(self) -> ReflowError | None:

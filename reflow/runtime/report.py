@@ -24,6 +24,7 @@ from reflow.runtime.log import INFO, LEVELS, Log
 from reflow.runtime.record import Record
 from reflow.runtime.status import Group, Row
 from reflow.runtime.trace import Trace
+from reflow.sched.telling import STARTING, WAITING
 
 SHOWN_OUTPUT_BYTES = 64 << 10
 _TRACEBACK = "Traceback (most recent call last)"
@@ -72,14 +73,13 @@ class RunReport:
             self._trace(flow, "Ready")
         if self._spans is not None:
             self._since_s[flow] = time.time()
-        self._rows[flow] = self._group.row(flow.ident or "?", f"{flow.op} waiting")
+        self._rows[flow] = self._group.row(flow.ident or "?", f"{flow.op} {WAITING}")
         self._estimate.waits(flow.ident)
 
     def progress(self, flow: External, what: str, done_bytes: int, total_bytes: int) -> None:
-        """Show what is fetched for it."""
-        if self._spans is not None and flow not in self._loading:
-            self._loading.add(flow)
-            self._begin_span(flow)
+        """Show what is fetched for it, and that it waits."""
+        if self._spans is not None:
+            self._trace_loading(self._spans, flow, what)
         row = self._rows.get(flow)
         if row is None:
             return
@@ -187,6 +187,16 @@ class RunReport:
         else:
             text = f"{flow.op} done {format_size(value.size())}"
         self._group.done(row, text, is_failed=error is not None)
+
+    def _trace_loading(self, spans: Trace, flow: External, what: str) -> None:
+        """Let the span of what is fetched end when all is there, and the task waits for room only."""
+        is_loading = flow in self._loading
+        if what == WAITING and is_loading:
+            self._loading.discard(flow)
+            self._add_span(spans, flow, "loading", "")
+        elif what not in (WAITING, STARTING) and not is_loading:
+            self._loading.add(flow)
+            self._begin_span(flow)
 
     def _begin_span(self, flow: External) -> None:
         """Begin a node's first span; how long it had waited for resources is told with its next one."""

@@ -44,6 +44,11 @@ class TaskOutcome:
     inspect: ExecInspect | None = None
     error: ReflowError | None = None
 
+    @property
+    def has_succeeded(self) -> bool:
+        """Whether there is a value."""
+        return self.error is None and self.result is not None and self.result.error is None
+
 
 class Scheduler(Protocol):
     """Runs tasks. Cancelling `run` ends the task: nothing of it is left running."""

@@ -21,6 +21,7 @@ from reflow.pool import Exec, Executor
 from reflow.sched import Task, TaskOutcome
 from reflow.sched.admission import PATIENCE_S, Admission
 from reflow.sched.rooms import Room, Rooms
+from reflow.sched.telling import Telling
 
 if TYPE_CHECKING:
     from reflow.sched import Scheduler
@@ -60,27 +61,30 @@ class LocalScheduler:
 
     async def run(self, task: Task) -> TaskOutcome:
         """Run a task to its end; see `reflow.sched.Scheduler.run`."""
-        error = self._refusal(task)
+        error = self.refusal(task)
         if error is not None:
             return TaskOutcome(error=error)
         name = task.config.ident or str(task.id)
-        room = Room(self._rooms, name, task.config.resources, task.priority)
+        telling = None if task.on_progress is None else Telling(task.on_progress)
+        room = Room(self._rooms, name, task.config.resources, task.priority, telling)
+        outcome: TaskOutcome | None = None
         try:
             await room.approach()
-            return await self._execute(task, room)
+            outcome = await self._execute(task, room)
         except ReflowError as err:
-            return TaskOutcome(error=err)
+            outcome = TaskOutcome(error=err)
         finally:
-            room.leave()
+            if outcome is None or outcome.has_succeeded:
+                room.leave()
+            else:
+                # When our caller knows: it may cancel those that wait, and they must not have begun by then.
+                asyncio.get_running_loop().call_soon(room.leave)
+        return outcome
 
-    def _refusal(self, task: Task) -> ReflowError | None:
+    def refusal(self, task: Task) -> ReflowError | None:
         """Why a task can never run here, and what to change."""
         wanted, most = task.config.resources, self._resources
-        lacking = [
-            name
-            for name, amount in wanted.items()
-            if amount > most.amount(name) and (name != "disk" or name in most)
-        ]
+        lacking = most.short_of(wanted)
         if not lacking:
             return None
         shown = Resources({name: most.amount(name) for name in ("mem", "cpu", "disk", *lacking)})
@@ -105,9 +109,10 @@ class LocalScheduler:
     async def _persist(self, task: Task, room: Room) -> TaskOutcome:
         """Try again, a few times, when the machinery fails for a moment."""
         started = task.on_start or _ignore
+        progress = None if room.telling is None else room.telling.does
         for number in range(1, MAX_TRIES + 1):
             try:
-                running = await self._executor.put(task.id, task.config, task.on_progress, room)
+                running = await self._executor.put(task.id, task.config, progress, room)
                 started(running)
                 started = _ignore
                 await running.wait()

@@ -17,6 +17,7 @@ from reflow.sched.admission import Admission, Waiting
 if TYPE_CHECKING:
     from reflow.pool import Room as AnyRoom
     from reflow.sched.ledger import Ledger
+    from reflow.sched.telling import Telling
 
 POLL_S = 0.2
 """How often a run with tasks that wait looks whether other runs have left some room."""
@@ -29,10 +30,18 @@ AHEAD = 4
 
 
 class Room:
-    """What one task wants, and has from `enter` to `leave`."""
+    """What one task wants, and has from `enter` to `leave`. ``telling`` is told whether it waits."""
 
-    def __init__(self, rooms: Rooms, name: str, wanted: Mapping[str, float], priority: int) -> None:
+    def __init__(
+        self,
+        rooms: Rooms,
+        name: str,
+        wanted: Mapping[str, float],
+        priority: int,
+        telling: Telling | None = None,
+    ) -> None:
         self.name = name
+        self.telling = telling
         self.is_held = False
         self._rooms = rooms
         self._wanted = wanted
@@ -62,6 +71,8 @@ class Room:
         """Return when there is room. Raises CANCELED when there will be none any more."""
         self._rooms.check_open(self)
         self._ask()
+        if not self.is_held and self.telling is not None:
+            self.telling.is_ready()
         while not self.is_held:
             await self._call()
         self._rooms.check_open(self)
@@ -72,13 +83,19 @@ class Room:
         if waiting is None:
             return
         was_held, self.is_held = self.is_held, False
+        self._tell(is_waiting=False)
         self._stay_behind()
         self._rooms.give_up(waiting, was_held=was_held)
 
     def _ask(self) -> None:
         if self._waiting is None:
             self._waiting = self._rooms.ask(self, self._wanted, self._priority)
+            self._tell(is_waiting=True)
             self._rooms.let_in_also(self._waiting)
+
+    def _tell(self, *, is_waiting: bool) -> None:
+        if self.telling is not None:
+            self.telling.waits(is_waiting)
 
     async def _call(self) -> None:
         self._called = asyncio.get_running_loop().create_future()
@@ -109,6 +126,7 @@ class Room:
     def let_in(self) -> None:
         """There is room for it, and it has that from now on, whether it knows yet or not."""
         self.is_held = True
+        self._tell(is_waiting=False)
         self._stay_behind()
         self._wake()
 

@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -183,7 +184,27 @@ def test_a_server_that_does_not_answer_holds_nobody_up(cloud: Cloud) -> None:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         done = doctor(cloud.work, timeout="1s", AWS_ENDPOINT_URL_S3=url)
     assert done.code == 1
-    assert findings(done)[f"bucket {cloud.bucket}"]["message"] == "no answer within 1 s"
+    found = findings(done)[f"bucket {cloud.bucket}"]
+    assert found["message"] == f"no answer from {url.removeprefix('http://')} within 1 s"
+    assert "check network, proxies (HTTPS_PROXY) and AWS_ENDPOINT_URL" in found["mend"]
+
+
+def test_a_registry_and_a_docker_daemon_that_do_not_answer_are_named(work: Workspace) -> None:
+    work.state.mkdir()
+    (work.state / "config.yaml").write_text("executor: docker\n")
+    with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as daemon:
+        path = f"{directory}/docker.sock"  # the path of a socket must be short
+        daemon.bind(path)
+        daemon.listen()
+        with socket.create_server(("127.0.0.1", 0)) as registry:
+            address = f"127.0.0.1:{registry.getsockname()[1]}"
+            words = ["doctor", "-json", "-timeout", "2s"]
+            done = work.reflow(*words, DOCKER_HOST=f"unix://{path}", REFLOW_REGISTRY=address)
+    found = findings(done)
+    assert found["executor"]["message"] == f"no answer from the docker daemon at {path} within 2 s"
+    assert "docker version" in found["executor"]["mend"]
+    assert found["registry"]["message"] == f"no answer from {address} within 2 s"
+    assert (found["executor"]["status"], found["registry"]["status"]) == ("failed", "warning")
 
 
 @pytest.mark.aws

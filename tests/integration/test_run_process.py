@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from reflow.disk.controlgroup import usable_cpus
 from tests.command import Workspace
 from tests.processruns import (
     FAIL,
@@ -119,6 +120,22 @@ def test_r12_a_failed_exec_is_explained_at_the_end(work: Workspace) -> None:
         assert line in tail
     assert work.reflow("logs", match[1]).ok().out == "to-err\n"
     assert work.reflow("logs", "-stdout", match[1]).ok().out == "to-out\n"
+
+
+@pytest.mark.parametrize("ending", ["exit 3", "true"])
+def test_nothing_starts_after_an_exec_that_failed_or_did_not_write_its_output(
+    work: Workspace, ending: str
+) -> None:
+    body = f'{{" echo {{{{i}}}} >> {{{{log}}}}; {ending}; : {{{{out}}}} "}}'
+    work.write(
+        "many.rf",
+        "param log string\n"
+        f'func one(i int) = exec(image := "ubuntu", cpu := {usable_cpus()}) (out file) {body}\n'
+        "val Main = [one(i) | i <- range(0, 8)]\n",
+    )
+    done = run(work, "-json", "many.rf", "-log", f"{work.dir}/ran").failed()
+    assert (done.json["executed"], done.json["failed"]) == (1, 1)
+    assert len((work.dir / "ran").read_text().splitlines()) == 1
 
 
 def test_a_failure_is_in_the_object_and_the_state(work: Workspace) -> None:

@@ -138,6 +138,20 @@ def test_what_one_machine_has_computed_another_finds(machine: Machine, shared: S
     assert counts(run(machine(), program, "-eval=bottomup")) == (0, 2)
 
 
+def test_an_exec_that_can_never_fit_is_refused_before_its_inputs_are_fetched(
+    machine: Machine, shared: Shared
+) -> None:
+    size = 1_234_567
+    url = shared.put("large", secrets.token_bytes(size))
+    work = machine()
+    body = '(out file) {" cat {{f}} > {{out}} "}'
+    big = f'val f = file("{url}")\nval Main = exec(image := "ubuntu", cpu := 5000) {body}\n'
+    run(work, big).failed("exec p.Main: ", "write cpu := ")
+    assert [path for path in work.state.rglob("*") if path.is_file() and path.stat().st_size == size] == []
+    run(work, big.replace("5000", "1")).ok()
+    assert [path for path in work.state.rglob("*") if path.is_file() and path.stat().st_size == size] != []
+
+
 def test_what_is_found_needs_no_sdk(machine: Machine) -> None:
     program = chain()
     work = machine()

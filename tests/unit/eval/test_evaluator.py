@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reflow.core.errors import Kind, kind_of
 from reflow.core.fileset import File, Fileset
 from reflow.core.resources import Resources
 from reflow.eval import Outcome
@@ -145,6 +146,26 @@ async def test_many_execs_are_given_to_the_scheduler_in_portions(
     outcome = await bench.run(root, scheduler=LocalScheduler(machine))
     assert outcome.error is None
     assert bench.evaluator.stats.executed == 95
+
+
+async def test_what_can_never_fit_is_refused_though_others_are_first_and_those_that_run_finish(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reflow.eval.evaluator.MAX_SUBMITTED", 2)
+    machine = MemoryExecutor(bench.shell, Resources(mem=float(4 << 30), cpu=3.0, disk=1e12))
+    others = [f"e{number}" for number in range(20)]
+    bench.shell.gates = {ident: asyncio.Event() for ident in others}
+    first = output(an_exec("first"))
+    big = then(first, fn=lambda values: an_exec("big", cpu=4))
+    root = Merge([first, *(output(an_exec(ident)) for ident in others), output(big)])
+    running = asyncio.ensure_future(bench.run(root, scheduler=LocalScheduler(machine)))
+    await until(lambda: bench.shell.ended == ["first"] and bench.evaluator.stats.waiting == 0)
+    for gate in bench.shell.gates.values():
+        gate.set()
+    error = (await running).error
+    assert kind_of(error) is Kind.RESOURCES_EXHAUSTED
+    assert bench.shell.ended == bench.shell.ran
+    assert bench.shell.ran[:2] == ["first", "e0"]
 
 
 async def test_an_evaluator_counts_for_its_summary(bench: Bench) -> None:

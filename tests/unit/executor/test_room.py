@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pytest
 
 from reflow.core.digest import Digest
+from reflow.core.execconfig import ExecConfig
+from reflow.core.resources import Resources
 from reflow.executor.localexec import LocalExec
+from reflow.sched import Task, TaskOutcome
+from reflow.sched.local import LocalScheduler
 from tests.crash import crashed
 from tests.execs import OUT, Door, Ground, command
-
-if TYPE_CHECKING:
-    import pytest
 
 
 async def value(running: LocalExec) -> str:
@@ -62,6 +64,79 @@ async def test_a_command_that_fails_keeps_its_room_until_that_is_known(ground: G
     await running.wait()
     assert (await running.result()).error is not None
     assert door.done == ["ask", "enter"]
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (command("true; : %s", OUT), "was not written by the command"),
+        (command("mkdir %s", OUT), "was declared a file, and the command made a directory"),
+        (
+            command("rmdir %s; echo x > %s", OUT, OUT, dirs=(True,)),
+            "was declared a directory, and the command made a file",
+        ),
+    ],
+)
+async def test_a_command_without_its_output_keeps_its_room_as_one_that_fails(
+    ground: Ground, config: ExecConfig, said: str
+) -> None:
+    door = Door()
+    running = await ground.executor.put(Digest.random(), config, None, door)
+    await running.wait()
+    assert said in str((await running.result()).error)
+    assert door.done == ["ask", "enter"]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        command("echo x > $TMPDIR/x; ln -s $TMPDIR/x %s", OUT),
+        command("mkdir $TMPDIR/x; rmdir %s; ln -s $TMPDIR/x %s", OUT, OUT, dirs=(True,)),
+        command("rmdir %s", OUT, dirs=(True,)),
+        command("true"),
+    ],
+)
+async def test_outputs_that_are_links_or_need_not_be_there_hold_no_room(
+    ground: Ground, config: ExecConfig
+) -> None:
+    door = Door()
+    await value(await ground.executor.put(Digest.random(), config, None, door))
+    assert door.done == ["ask", "enter", "leave"]
+
+
+@pytest.mark.parametrize("cmd", ["false; : %s", "true; : %s"])
+async def test_who_is_cancelled_when_a_failure_is_known_has_not_begun(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch, cmd: str
+) -> None:
+    """A process that begins and is killed at once may have done something already."""
+    begun: list[str] = []
+    launch = ground.executor._launch  # type: ignore[attr-defined]  # of processes
+
+    def launched(running: LocalExec, *rest: object) -> object:
+        begun.append(running.config.ident)
+        return launch(running, *rest)
+
+    monkeypatch.setattr(ground.executor, "_launch", launched)
+    scheduler = LocalScheduler(ground.executor)
+    whole = Resources(cpu=ground.executor.resources.amount("cpu"))
+
+    def task(ident: str, cmd: str) -> Task:
+        id = Digest.random()
+        return Task(id=id, flow_id=id, config=command(cmd, OUT, ident=ident, resources=whole))
+
+    async def run_first() -> TaskOutcome:
+        outcome = await scheduler.run(task("first", cmd))
+        for each in others:  # as the evaluator does
+            each.cancel()
+        return outcome
+
+    others: list[asyncio.Task[TaskOutcome]] = []
+    first = asyncio.ensure_future(run_first())
+    others += [asyncio.ensure_future(scheduler.run(task("other", "echo > %s"))) for _ in range(3)]
+    assert not (await first).has_succeeded
+    await asyncio.wait(others)
+    assert begun == ["first"]
+    await scheduler.close()
 
 
 async def test_who_waits_for_another_run_has_no_room_meanwhile(ground: Ground, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from reflow.runtime.config import Config
-from reflow.runtime.doctor import Check, Finding, document, examine, is_well, text
+from reflow.runtime.doctor import Check, Finding, document, examine, is_well, server, text
 from reflow.runtime.doctor_aws import clock_finding, used
 from reflow.runtime.doctor_local import check_configuration, check_disk, check_state
 
@@ -46,6 +46,37 @@ def test_a_check_that_hangs_is_left_behind() -> None:
     assert hung == Finding("hangs", "failed", "no answer within 0.05 s", "do")
     assert late.status == "warning"
     never.set()
+
+
+def test_who_does_not_answer_is_named() -> None:
+    never, asked = threading.Event(), ["nobody"]
+
+    def hang() -> Finding:
+        asked[0] = "b.example:443"
+        never.wait()
+        return Finding("hangs", "ok", "seen")
+
+    (hung,) = examine([Check("hangs", hang, mend="do", asks=lambda: asked[0])], 0.5)
+    assert hung == Finding("hangs", "failed", "no answer from b.example:443 within 0.5 s", "do")
+    never.set()
+
+
+@pytest.mark.parametrize(
+    ("url", "named"),
+    [
+        ("https://a.example/v2/", "a.example:443 by way of the proxy proxy.example:3128"),
+        ("http://a.example:8890", "a.example:8890"),
+        ("https://inside.example", "inside.example:443"),
+    ],
+)
+def test_servers_are_named_by_host_and_port_without_passwords(
+    monkeypatch: pytest.MonkeyPatch, url: str, named: str
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", "http://king:hidden@proxy.example:3128")
+    monkeypatch.setenv("NO_PROXY", "inside.example")
+    assert server(url) == named
 
 
 def test_a_check_that_breaks_is_a_finding() -> None:

@@ -20,6 +20,7 @@ from reflow.runtime.record import Record
 from reflow.runtime.report import RunReport, output_tail
 from reflow.runtime.status import Status
 from reflow.runtime.trace import Trace
+from reflow.sched.telling import STARTING, WAITING
 from reflow.taskdb import Run, RunQuery, TaskQuery
 from reflow.taskdb.memory import MemoryTaskDB
 
@@ -193,6 +194,33 @@ def test_what_is_fetched_for_a_task_has_a_span_of_its_own() -> None:
     (event,) = json.loads(trace.content())["traceEvents"]
     assert event["cat"] == "Transfer"
     assert event["name"].endswith(" loading")
+
+
+def test_the_span_of_what_was_fetched_ends_before_the_task_waits_for_room() -> None:
+    trace = Trace("/nowhere")
+    report, node = Told(trace=trace).report, flow()
+    report.queued(node, CONFIG, 0)
+    for what in ("waiting, pulling", WAITING):
+        report.progress(node, what, 0, 0)
+    (event,) = json.loads(trace.content())["traceEvents"]
+    assert event["name"].endswith(" loading")
+    report.progress(node, STARTING, 0, 0)
+    report.started(node, CONFIG, 0, TASK, Running())
+    report.finished(node, CONFIG, TASK, VALUE, inspect(), None, [])
+    _, event = json.loads(trace.content())["traceEvents"]
+    assert event["name"].endswith(" waiting for completion")
+    assert "waited" in event["args"]
+
+
+def test_who_waits_after_its_inputs_came_is_shown_as_one_that_waits() -> None:
+    told = Told()
+    told.report.queued(flow(), CONFIG, 0)
+    node = flow()
+    told.report.queued(node, CONFIG, 0)
+    told.report.progress(node, "copying inputs", 1, 2)
+    told.report.progress(node, WAITING, 0, 0)
+    queued, ready = told.group.rows
+    assert (queued.value, queued.share) == (ready.value, ready.share)
 
 
 async def test_trouble_with_the_database_is_said_once() -> None:
