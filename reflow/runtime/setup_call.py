@@ -119,7 +119,12 @@ class Cloud:
     @property
     def partition(self) -> str:
         """aws, aws-cn or aws-us-gov: what names of resources begin with, behind ``arn:``."""
-        return str(self.session.botocore.get_partition_for_region(self.region))
+        from botocore.exceptions import UnknownRegionError
+
+        try:
+            return str(self.session.botocore.get_partition_for_region(self.region))
+        except UnknownRegionError:  # servers other than AWS's call their regions as they like
+            return "aws"
 
     def call(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
         """What the service answers. Raises CallError.
