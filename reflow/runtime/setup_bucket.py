@@ -146,7 +146,7 @@ def _probe(cloud: Cloud, bucket: str) -> None:
     try:
         probe(cloud, bucket)
     except CallError as err:
-        text = "nothing can be written to it: ask for the rights that reflow iam-policy prints"
+        text = "it cannot be written to and read from: ask for the rights that reflow iam-policy prints"
         raise ReflowError(
             err.kind, "s3 bucket", bucket, cause=ReflowError(err.kind, text, cause=err)
         ) from err

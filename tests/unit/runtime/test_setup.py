@@ -244,7 +244,8 @@ def test_nothing_is_made_safe_where_that_is_not_wanted() -> None:
             {"head_bucket": refusal("400"), "get_bucket_location": refusal("ExpiredToken")},
             "because (ExpiredToken)",
         ),
-        ({**OURS, **SAFE, "put_object": refusal("AccessDenied", 403)}, "nothing can be written to it"),
+        ({**OURS, **SAFE, "put_object": refusal("AccessDenied", 403)}, "it cannot be written to and read"),
+        ({**OURS, **SAFE, "head_object": refusal("403", 403)}, "it cannot be written to and read"),
         (
             {"head_bucket": refusal("404", 404), "create_bucket": refusal("BucketAlreadyExists", 409)},
             "the name is taken by somebody else",
@@ -267,6 +268,18 @@ def test_names_that_no_bucket_can_have_are_refused_before_any_call(name: str) ->
     with pytest.raises(ReflowError, match="no name for a bucket"):
         ensure_bucket(cloud, name)
     assert cloud.calls == []
+
+
+def test_of_versions_that_may_not_be_deleted_a_marker_is_left() -> None:
+    deleted: list[dict[str, Any]] = []
+
+    def delete(**sent: Any) -> Answer:
+        deleted.append(sent)
+        return refusal("AccessDenied", 403) if "VersionId" in sent else {}
+
+    answers = {**OURS, **SAFE, "put_object": {"VersionId": "1"}, "delete_object": delete}
+    ensure_bucket(FakeCloud(answers), "bucket")
+    assert [sent.get("VersionId") for sent in deleted] == ["1", None]
 
 
 @pytest.mark.parametrize(
@@ -333,7 +346,7 @@ def test_a_setting_that_a_server_takes_too_far_is_taken_back() -> None:
     assert [block["BlockPublicAcls"] for block in blocks] == [True, False]
     answers["put_object"] = refusal("AccessDenied", 403)
     answers["get_public_access_block"] = {"PublicAccessBlockConfiguration": former}
-    with pytest.raises(ReflowError, match="nothing can be written"):
+    with pytest.raises(ReflowError, match="it cannot be written to"):
         ensure_bucket(FakeCloud({**OURS, **answers}, is_aws=False), "bucket", is_secured=True)
     assert blocks[-1] == former
 
