@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ProgramError, ReflowError, kind_of
 from reflow.core.execconfig import InputArg
-from reflow.core.fileset import File, Fileset
+from reflow.core.fileset import EMPTY_FILESET, File, Fileset
 from reflow.core.resources import Resources
 from reflow.eval import CacheMode, EvalConfig, Outcome
+from reflow.eval.cache import CacheWriter
 from reflow.eval.evaluator import Evaluator
 from reflow.flow.data import LocalFile
 from reflow.flow.node import Coerce, Data, Extern, Flow, Intern, Merge, Pullup, Val
@@ -224,6 +225,18 @@ async def test_storage_that_does_not_answer_makes_misses_not_failures(bench: Ben
     assert bench.shell.ran == ["a"]
     (failure,) = await evaluator.drain()
     assert failure.startswith("cache write a: ")
+
+
+async def test_of_a_batch_that_is_not_written_every_result_counts_and_the_reason_is_said_once() -> None:
+    assoc = CountingAssoc()
+    assoc.broken = ReflowError(Kind.UNAVAILABLE, "assoc")
+    said: list[str] = []
+    writer = CacheWriter(assoc, CountingRepository(), None, lambda level, text: said.append(text))
+    for name in "abcd":
+        writer.add(an_exec(name), [Digest.of(name.encode())], EMPTY_FILESET)
+    assert len(await writer.drain()) == 4
+    assert len(said) == 1
+    assert said[0].startswith("cache write a, b, c, …: ")
 
 
 async def test_invalidated_nodes_are_run_again(bench: Bench) -> None:
