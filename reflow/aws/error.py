@@ -106,8 +106,13 @@ def refusal(
 
 def unreachable(op: str, what: str) -> str:
     """The cause of an error of the network, with what to do. ``op`` begins with the service's name."""
+    return f"{what}: {reach(op)}"
+
+
+def reach(op: str) -> str:
+    """What to do about a server that cannot be reached."""
     service = op.partition(".")[0].upper()
-    return f"{what}: check the network, and AWS_ENDPOINT_URL_{service} or AWS_ENDPOINT_URL if one is set"
+    return f"check the network, and AWS_ENDPOINT_URL_{service} or AWS_ENDPOINT_URL if one is set"
 
 
 def translate(err: Exception, op: str, *subjects: object) -> ReflowError:

@@ -49,12 +49,14 @@ class AwsSession:
             import botocore.session
 
             self._session = botocore.session.get_session()
+            if region := os.environ.get("AWS_REGION"):  # botocore does not read it; others of AWS's tools do
+                self._session.set_config_variable("region", region)
         return self._session
 
     @property
     def region(self) -> str:
-        """The region that is configured, or else `DEFAULT_REGION`."""
-        given = self._region or os.environ.get("AWS_DEFAULT_REGION")
+        """The region that is configured, ``AWS_REGION`` before all else, or `DEFAULT_REGION`."""
+        given = self._region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
         return given or self.setting("region") or DEFAULT_REGION
 
     def setting(self, name: str) -> str:

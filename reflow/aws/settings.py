@@ -25,11 +25,13 @@ _CREDENTIALS = ("Credential", "SSO", "Token")
 
 
 class SettingsError(ReflowError):
-    """Settings that cannot be used. ``code`` is botocore's name of what is wrong."""
+    """Settings that cannot be used: what is wrong, botocore's name (``code``) of it, and what to do."""
 
-    def __init__(self, kind: Kind, code: str, cause: str) -> None:
-        super().__init__(kind, "aws", cause=cause)
+    def __init__(self, kind: Kind, code: str, fault: str, advice: str) -> None:
+        super().__init__(kind, "aws", cause=f"{fault}: {advice}")
         self.code = code
+        self.fault = fault
+        self.advice = advice
 
 
 def is_settings_error(err: Exception) -> bool:
@@ -44,7 +46,7 @@ def settings_error(err: Exception) -> SettingsError:
     code = type(err).__name__ if isinstance(err, BotoCoreError) else "ValueError"
     advice = _ADVICE.get(code, "look at the AWS_... variables and at ~/.aws")
     kind = Kind.NOT_ALLOWED if any(word in code for word in _CREDENTIALS) else Kind.INVALID
-    return SettingsError(kind, code, f"{err}: {advice}")
+    return SettingsError(kind, code, str(err), advice)
 
 
 @contextlib.contextmanager

@@ -296,7 +296,7 @@ class CacheWriter:
 
     async def _write_batch(self) -> None:
         batch = [self._queue[number] for number in range(min(WRITE_BATCH, len(self._queue)))]
-        began_s = time.time()
+        began_s, failed = time.time(), len(self.failures)
         try:
             await self._write([write for write in batch if write.object is None])
             repairs = {
@@ -309,7 +309,7 @@ class CacheWriter:
                 await self._assoc.put_many(repairs)
         except ReflowError as err:
             names = ", ".join([write.name for write in batch[:3]]) + (", …" if len(batch) > 3 else "")
-            self._fail(f"cache write {names}: {err}")
+            self._fail(f"cache write {names}: {err}", len(batch) - (len(self.failures) - failed))
         # Only now: a batch that is interrupted is written again by `drain`.
         for write in batch:
             self._queue.popleft()
@@ -358,6 +358,7 @@ class CacheWriter:
                 writes.append(write)
         return writes, objects
 
-    def _fail(self, text: str) -> None:
-        self.failures.append(text)
+    def _fail(self, text: str, count: int = 1) -> None:
+        """Note, for each of ``count`` results, why it could not be written; say it once."""
+        self.failures += [text] * count
         self._log("error", text)

@@ -15,6 +15,8 @@ from reflow.runtime.home import default_config_path, home
 from reflow.runtime.provider import KEYS, RESERVED, Provider
 
 _MEMORY_LIMITS = ("soft", "hard")
+_LIMIT = 4 << 20
+"""Characters of a file, at most: devices have no end."""
 
 
 class ConfigError(Exception):
@@ -169,17 +171,27 @@ def load_config(path: str | None = None, overrides: Mapping[str, str] | None = N
 def _read(path: str, *, is_required: bool) -> dict[str, Any]:
     """The keys of a configuration file. Raises ConfigError."""
     try:
-        with open(path, encoding="utf-8") as stream:
-            text = stream.read()
+        text = read_text(path)
     except (FileNotFoundError, NotADirectoryError):
         if is_required:
             raise ConfigError(f"config {path}: no such file or directory") from None
         return {}
-    except (OSError, UnicodeDecodeError) as err:
-        reason = err.strerror if isinstance(err, OSError) else "is not UTF-8 text"
-        raise ConfigError(f"config {path}: {reason}") from err
+    except OSError as err:
+        raise ConfigError(f"config {path}: {err.strerror}") from err
     document = parse_document(path, text)
     return {key: _text_value(path, key, value) for key, value in document.items()}
+
+
+def read_text(path: str) -> str:
+    """What is in a configuration file, byte by byte. Raises ConfigError for what is no text, and OSError."""
+    try:
+        with open(path, encoding="utf-8", newline="") as stream:
+            text = stream.read(_LIMIT + 1)
+    except UnicodeDecodeError as err:
+        raise ConfigError(f"config {path}: is not UTF-8 text") from err
+    if len(text) > _LIMIT:
+        raise ConfigError(f"config {path}: has more than {_LIMIT >> 20} MiB, so it is no configuration file")
+    return text
 
 
 def parse_document(path: str, text: str) -> dict[str, Any]:
@@ -202,6 +214,14 @@ def parse_document(path: str, text: str) -> dict[str, Any]:
         if not isinstance(key, str):
             raise ConfigError(f"config {path}: key {key!r} is {_kind(key)}, want a string")
     return document
+
+
+def mapping(path: str, document: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """What is below a key of the file; nothing when it is not there or empty. Raises ConfigError."""
+    value = document.get(key) or {}
+    if not isinstance(value, dict):
+        raise ConfigError(f"config {path}: {key}: got {_kind(value)} ({value}), want a mapping")
+    return value
 
 
 def _text_value(path: str, key: str, value: Any) -> Any:

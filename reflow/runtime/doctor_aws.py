@@ -10,12 +10,13 @@ from functools import partial
 from typing import Any
 
 from reflow.aws.session import AwsSession
+from reflow.aws.settings import SettingsError
 from reflow.aws.tables import ASSOC, TASKDB, Table
 from reflow.core.errors import ReflowError
 from reflow.runtime.config import Config
 from reflow.runtime.doctor import Check, Finding, Status, server
 from reflow.runtime.policy import Places, places
-from reflow.runtime.setup_call import CallError, Cloud, call_once, require_credentials
+from reflow.runtime.setup_call import CallError, Cloud, call_once
 from reflow.runtime.setup_probe import head, probe_with
 from reflow.runtime.setup_table import faults, is_busy, lacking
 
@@ -102,13 +103,17 @@ def services(where: Places) -> list[str]:
 
 def check_credentials(session: AwsSession, where: Places, asked: Asked) -> Finding:
     """Whether there are credentials, and whether AWS takes them."""
-    name = "credentials"
     try:
-        source = require_credentials(session)
-    except CallError as err:
-        return Finding(name, "failed", str(err.cause), _SOURCES)
+        source = str(session.credentials().method)
+        return _check_source(session, where, source, asked)
+    except SettingsError as err:
+        return Finding("credentials", "failed", err.fault, err.advice)
     except ReflowError as err:
-        return Finding(name, "failed", "none were found", str(err.cause).partition(": ")[2])
+        return Finding("credentials", "failed", "none were found", str(err.cause).partition(": ")[2])
+
+
+def _check_source(session: AwsSession, where: Places, source: str, asked: Asked) -> Finding:
+    name = "credentials"
     cloud = Cloud(session, lambda text: None)
     if cloud.is_aws("sts") and not any(cloud.is_aws(service) for service in services(where)):
         return Finding(name, "ok", f"from {source} (not tried: the servers in use are not AWS's)")
@@ -140,6 +145,8 @@ def check_clock(session: AwsSession, where: Places) -> Finding:
             date = _date(session, "dynamodb", "describe_table", TableName=where.assoc or where.taskdb)
         case _:
             date = _date(session, "ec2", "describe_vpcs", MaxResults=5)
+    if date is None:
+        return Finding("clock", "warning", "not compared: no server answers", _NETWORK)
     if not date:
         return Finding("clock", "ok", "the server does not tell the time")
     return clock_finding(time.time() - parsedate_to_datetime(date).timestamp())
@@ -162,11 +169,12 @@ def clock_finding(skew_s: float) -> Finding:
     return Finding("clock", "warning", message, mend)
 
 
-def _date(session: AwsSession, service: str, operation: str, **parameters: Any) -> str:
+def _date(session: AwsSession, service: str, operation: str, **parameters: Any) -> str | None:
+    """The time in an answer, whatever it says; None without an answer."""
     try:
         answer = call_once(session, service, operation, **parameters)
     except CallError as err:
-        return err.date
+        return err.date if err.is_answer else None
     return str(answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date") or "")
 
 
@@ -251,7 +259,7 @@ def _refined(name: str, check: Callable[[], Finding]) -> Finding:
         return check()
     except CallError as err:
         mend = _RIGHTS if err.is_denied else _NETWORK
-        return Finding(name, "failed", str(err), mend)
+        return Finding(name, "failed", err.fault, mend)
 
 
 # ------------------------------------------------------------------------------------------- cluster

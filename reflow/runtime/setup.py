@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from reflow.aws.tables import ASSOC, TASKDB
-from reflow.runtime.config import ConfigError, parse_choice, parse_document
+from reflow.runtime.config import ConfigError, mapping, parse_choice, parse_document
 from reflow.runtime.provider import KEYS
-from reflow.runtime.setup_bucket import ensure_bucket
+from reflow.runtime.setup_bucket import check_bucket_name, ensure_bucket
 from reflow.runtime.setup_call import Cloud, require_credentials
 from reflow.runtime.setup_ec2 import ANYWHERE, ensure_group, section
 from reflow.runtime.setup_file import change_file, make_directory, make_private, read_text
-from reflow.runtime.setup_table import ensure_table
+from reflow.runtime.setup_table import check_table_name, ensure_table
 
 Document = dict[str, Any]
 
@@ -61,17 +61,20 @@ def repository(bucket: str, *, is_secured: bool | None = None) -> Verb:
 
 def assoc(table: str, *, has_recovery: bool = False) -> Verb:
     """The cache's index in a DynamoDB table."""
-    return Verb(
-        "assoc",
-        f"dynamodbassoc,table={_named('table', table)}",
-        lambda cloud: ensure_table(cloud, ASSOC, table, has_recovery=has_recovery),
-    )
+
+    def make(cloud: Cloud) -> None:
+        check_table_name(table)
+        ensure_table(cloud, ASSOC, table, has_recovery=has_recovery)
+
+    return Verb("assoc", f"dynamodbassoc,table={_named('table', table)}", make)
 
 
 def taskdb(table: str, bucket: str, *, has_recovery: bool = False, is_secured: bool | None = None) -> Verb:
     """The record of runs in a DynamoDB table, with logs in an S3 bucket."""
 
     def make(cloud: Cloud) -> None:
+        check_table_name(table)
+        check_bucket_name(bucket)
         ensure_table(cloud, TASKDB, table, has_recovery=has_recovery)
         ensure_bucket(cloud, bucket, is_secured=is_secured)
 
@@ -82,7 +85,9 @@ def taskdb(table: str, bucket: str, *, has_recovery: bool = False, is_secured: b
 def set_up(path: str, verb: Verb, cloud: Cloud) -> None:
     """Make what is needed, then write the key to the file. Raises ReflowError, ConfigError, OSError."""
     make_directory(path)
-    check_key(verb, parse_document(path, read_text(path)), cloud.say)
+    document = parse_document(path, read_text(path))
+    mapping(path, document, "versions")
+    check_key(verb, document, cloud.say)
     require_credentials(cloud.session)
     verb.make(cloud)
     write(path, {verb.key: verb.value}, verb.provider, cloud.say)
@@ -135,8 +140,9 @@ def set_up_ec2(path: str, cloud: Cloud, *, source: str = ANYWHERE) -> None:
         raise ConfigError(
             f"cluster already setup: {present} (to change it, take the line cluster: out of the file first)"
         )
+    mapping(path, document, "versions")
+    settings = mapping(path, document, "ec2cluster")
     require_credentials(cloud.session)
-    settings = dict(document.get("ec2cluster") or {})
     group = settings.get("securitygroup") or ensure_group(cloud, source)
     changes = {"cluster": "ec2cluster", "ec2cluster": section(settings, group)}
     if not document.get("tls"):
@@ -156,7 +162,7 @@ def write(path: str, changes: Mapping[str, Any], provider: str, say: Callable[[s
     """Write keys, with the version of their provider; and take out what should not be in the file."""
 
     def decide(document: Document) -> Document:
-        versions = {**(document.get("versions") or {}), provider: VERSIONS[provider]}
+        versions = {**mapping(path, document, "versions"), provider: VERSIONS[provider]}
         return {**cleaned(path, document, say), **changes, "versions": versions}
 
     change_file(path, decide)

@@ -12,6 +12,7 @@ from reflow.runtime.setup_probe import head, probe
 from reflow.runtime.setup_secure import secure, weaknesses
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_ADDRESS = re.compile(r"\d+(\.\d+){3}")
 _DEFAULT_PLACE = "us-east-1"
 """The region whose buckets have no location."""
 
@@ -22,7 +23,7 @@ def ensure_bucket(cloud: Cloud, bucket: str, *, is_secured: bool | None = None) 
     A new bucket is secured, one that was there is not touched: unless ``is_secured`` says otherwise. May be
     repeated after any failure. Raises ReflowError.
     """
-    _check_name(bucket)
+    check_bucket_name(bucket)
     exists = _exists(cloud, bucket)
     is_ours = not exists or bucket in setup_pending.pending()
     if not exists:
@@ -44,10 +45,13 @@ def _error(bucket: str, text: str, kind: Kind = Kind.PRECONDITION) -> ReflowErro
     return ReflowError(kind, "s3 bucket", bucket, cause=text)
 
 
-def _check_name(bucket: str) -> None:
+def check_bucket_name(bucket: str) -> None:
+    """Refuse a name that S3 refuses. Raises ReflowError."""
     if not _NAME.fullmatch(bucket) or ".." in bucket:
         rule = "want 3 to 63 lower-case letters, digits, hyphens and dots, a letter or digit first and last"
         raise _error(repr(bucket), f"no name for a bucket: {rule}", Kind.INVALID)
+    if _ADDRESS.fullmatch(bucket):
+        raise _error(repr(bucket), "no name for a bucket: it looks like an IP address", Kind.INVALID)
 
 
 def _exists(cloud: Cloud, bucket: str) -> bool:
@@ -142,7 +146,7 @@ def _probe(cloud: Cloud, bucket: str) -> None:
     try:
         probe(cloud, bucket)
     except CallError as err:
-        text = "nothing can be written to it: ask for the rights that reflow iam-policy prints"
+        text = "it cannot be written to and read from: ask for the rights that reflow iam-policy prints"
         raise ReflowError(
             err.kind, "s3 bucket", bucket, cause=ReflowError(err.kind, text, cause=err)
         ) from err

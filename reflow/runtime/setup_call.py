@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from reflow.aws.error import reach
 from reflow.core.errors import Kind, ReflowError
 
 if TYPE_CHECKING:
@@ -59,20 +60,44 @@ _UNSUPPORTED = frozenset(
     {"MethodNotAllowed", "NotImplemented", "UnknownOperationException", "XNotImplemented", "501", "405"}
 )
 
+_HAS = {
+    "describe_security_groups": "SecurityGroups",
+    "describe_table": "Table",
+    "describe_vpcs": "Vpcs",
+    "get_caller_identity": "Arn",
+}
+"""What answers have, whatever they say: a server of another kind answers without."""
+
 
 class CallError(ReflowError):
     """A call that failed for good.
 
     ``code`` is the service's, or the name of the exception; ``date`` the server's time, as it says it.
+    ``is_answer``: the server said no; otherwise there was no answer that could be understood. ``fault`` is
+    the error's text without the ``advice`` on what to do.
     """
 
-    def __init__(self, call: str, code: str, message: str, status: int = 0, date: str = "") -> None:
+    def __init__(
+        self,
+        call: str,
+        code: str,
+        message: str,
+        status: int = 0,
+        date: str = "",
+        *,
+        is_answer: bool = True,
+        advice: str = "",
+    ) -> None:
+        self.is_answer = is_answer
         self.code = code
         self.status = status
         self.date = date
         text = code if message in ("", "None") or message.startswith("<") else message
         detail = text if code in text or code.isdigit() else f"{text} ({code})"
         super().__init__(_kind(code), call, cause=detail)
+        self.fault = str(self)
+        if advice:
+            super().__init__(_kind(code), call, cause=f"{detail}: {advice}")
 
     @property
     def is_denied(self) -> bool:
@@ -119,7 +144,12 @@ class Cloud:
     @property
     def partition(self) -> str:
         """aws, aws-cn or aws-us-gov: what names of resources begin with, behind ``arn:``."""
-        return str(self.session.botocore.get_partition_for_region(self.region))
+        from botocore.exceptions import UnknownRegionError
+
+        try:
+            return str(self.session.botocore.get_partition_for_region(self.region))
+        except UnknownRegionError:  # servers other than AWS's call their regions as they like
+            return "aws"
 
     def call(self, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
         """What the service answers. Raises CallError.
@@ -160,7 +190,9 @@ def require_credentials(session: AwsSession) -> str:
 
 def call_once(session: AwsSession, service: str, operation: str, **parameters: Any) -> dict[str, Any]:
     """One attempt. Raises CallError."""
-    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
+    from botocore.parsers import ResponseParserError
+    from urllib3.exceptions import HTTPError
 
     from reflow.aws.settings import SettingsError
 
@@ -176,8 +208,21 @@ def call_once(session: AwsSession, service: str, operation: str, **parameters: A
     except SettingsError as err:
         raise CallError(name, err.code, str(err.cause)) from err
     except BotoCoreError as err:
-        raise CallError(name, type(err).__name__, str(err), _status_of(err)) from err
+        is_network = isinstance(err, HTTPClientError | ConnectionError)
+        advice = reach(name) if is_network else ""
+        code, status = type(err).__name__, _status_of(err)
+        raise CallError(name, code, str(err), status, is_answer=False, advice=advice) from err
+    except (ResponseParserError, HTTPError, KeyError) as err:  # botocore trips over what is not AWS's
+        raise not_understood(name, type(err).__name__) from err
+    if operation in _HAS and _HAS[operation] not in answer:
+        raise not_understood(name, "InvalidResponse")
     return answer
+
+
+def not_understood(name: str, code: str) -> CallError:
+    """The error for an answer that AWS would not give."""
+    fault = "the answer is not one of AWS's: this is another server, or a proxy in the way"
+    return CallError(name, code, fault, 502, is_answer=False, advice=reach(name))
 
 
 def _status_of(error: Exception) -> int:

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from reflow.runtime import config
 from reflow.runtime.config import ConfigError, parse_document
 
 _STRING = "tag:yaml.org,2002:str"
@@ -133,10 +134,17 @@ def make_directory(path: str) -> None:
     """Make the directory of the file, and see that it can be written to. Raises ConfigError, OSError."""
     if not path:
         raise ConfigError('there is no configuration file to write: -config is ""')
+    _check_replaceable(path)
     directory = os.path.dirname(os.path.realpath(path))
     os.makedirs(directory, exist_ok=True)
     with tempfile.TemporaryFile(dir=directory):
         pass
+
+
+def _check_replaceable(path: str) -> None:
+    """Refuse to put a file in the place of a device or a pipe, ``/dev/null`` say. Raises ConfigError."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ConfigError(f"config {path}: cannot be changed: it is not a file; name one with -config")
 
 
 def change_file(path: str, decide: Callable[[dict[str, Any]], Mapping[str, Any]]) -> bool:
@@ -150,19 +158,17 @@ def change_file(path: str, decide: Callable[[dict[str, Any]], Mapping[str, Any]]
         changed = edit(text, decide(parse_document(path, text)))
         if changed == text:
             return False
+        _check_replaceable(path)
         _replace(real, changed)
         return True
 
 
 def read_text(path: str) -> str:
-    """What is in the file; nothing when there is none. Raises ConfigError."""
+    """What is in the file; nothing when there is none. Raises ConfigError, OSError."""
     try:
-        with open(path, encoding="utf-8", newline="") as stream:
-            return stream.read()
+        return config.read_text(path)
     except FileNotFoundError:
         return ""
-    except UnicodeDecodeError as err:
-        raise ConfigError(f"config {path}: is not UTF-8 text") from err
 
 
 def make_private(path: str) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -16,6 +17,7 @@ from reflow.runtime.setup_call import CallError, Cloud
 _WAIT_S = 600.0
 _FIRST_POLL_S, _LONGEST_POLL_S = 0.1, 5.0
 _ID = "sha256:"
+_NAME = re.compile(r"[a-zA-Z0-9_.-]{3,255}")
 
 Description = dict[str, Any]
 
@@ -25,6 +27,13 @@ def _error(name: str, text: str, kind: Kind = Kind.PRECONDITION) -> ReflowError:
 
 
 # ---------------------------------------------------------------------------------------- decisions
+
+
+def check_table_name(name: str) -> None:
+    """Refuse a name that DynamoDB refuses. Raises ReflowError."""
+    if not _NAME.fullmatch(name):
+        rule = "want 3 to 255 letters, digits, underscores, hyphens and dots"
+        raise _error(repr(name), f"no name for a table: {rule}", Kind.INVALID)
 
 
 def faults(table: Table, now: Description) -> list[str]:

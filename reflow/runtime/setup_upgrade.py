@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from reflow.runtime.config import Config
+from reflow.runtime.config import Config, mapping
 from reflow.runtime.setup import VERSIONS, Verb, assoc, cleaned, repository, set_up_ec2, taskdb
 from reflow.runtime.setup_call import Cloud, require_credentials
 from reflow.runtime.setup_file import change_file
@@ -50,7 +50,9 @@ def _record(path: str, provider: str) -> None:
     if path and os.path.exists(path):
         change_file(
             path,
-            lambda document: {"versions": {**(document.get("versions") or {}), provider: VERSIONS[provider]}},
+            lambda document: {
+                "versions": {**mapping(path, document, "versions"), provider: VERSIONS[provider]}
+            },
         )
 
 

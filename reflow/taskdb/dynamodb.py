@@ -1,7 +1,8 @@
 """The task database in a DynamoDB table, as the original lays it out; inspections are objects elsewhere.
 
 Writes are collected and made every 100 ms, at most 32 at once; those that fail stay pending, and `flush`
-raises why. A row is updated, never replaced whole: attributes of others stay.
+raises why. When nobody answers, what is still to be written is not tried one by one: each would take as long
+as the first. A row is updated, never replaced whole: attributes of others stay.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ _SEGMENTS = 8
 _LIFE = timedelta(minutes=2)
 _DAY = timedelta(days=1)
 _MOST_DAYS = 400
+_SILENT = frozenset({Kind.NET, Kind.TIMEOUT})
+"""Errors after which other writes need not be tried: nobody answers."""
 _R = TypeVar("_R")
 
 
@@ -72,7 +75,9 @@ class DynamoTaskDB:
         self._running: dict[Digest, set[Digest]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._writing = asyncio.Lock()
-        self._behind: set[asyncio.Task[None]] = set()
+        self._behind: asyncio.Task[None] | None = None
+        self._silence: ReflowError | None = None
+        """Why nothing could be written last time, if nobody answered."""
 
     # Writing.
 
@@ -109,16 +114,21 @@ class DynamoTaskDB:
         self._timer = loop.call_later(delay_s, self._tick)
 
     def _tick(self) -> None:
+        """Write behind, one write at a time: others would wait, and `flush` for them."""
         self._timer = None
-        task = asyncio.ensure_future(self._write_behind())
-        self._behind.add(task)
-        task.add_done_callback(self._behind.discard)
+        if self._behind is None:
+            self._behind = asyncio.ensure_future(self._write_behind())
 
     async def _write_behind(self) -> None:
+        delay_s = WRITE_INTERVAL_S
         try:
             await self._write()
         except ReflowError:
-            self._schedule(_RETRY_S)  # `flush` says what is wrong
+            delay_s = _RETRY_S  # `flush` says what is wrong
+        finally:
+            self._behind = None
+        if any(self._pending):
+            self._schedule(delay_s)
 
     async def put_objects(self, objects: Iterable[bytes]) -> list[Digest]:
         """Store what belongs to rows: bundles of programs, logs of execs."""
@@ -133,8 +143,10 @@ class DynamoTaskDB:
         await self._write()
 
     async def close(self) -> None:
-        """Write everything, and let go of connections."""
+        """Write everything, and let go of connections. When nobody answered `flush` it is not tried again."""
         try:
+            if self._silence is not None and any(self._pending):
+                raise self._silence
             await self.flush()
         finally:
             if self._timer is not None:
@@ -144,6 +156,7 @@ class DynamoTaskDB:
     async def _write(self) -> None:
         """Write what is pending: rows first, then keepalives, which are conditional on them."""
         async with self._writing:
+            self._silence = None
             batch, self._pending = self._pending, _Batch({}, {}, {})
             try:
                 try:
@@ -158,7 +171,14 @@ class DynamoTaskDB:
         """Write each and take it off; those that fail remain."""
 
         async def one(id: Digest) -> None:
-            await write(id, waiting[id])
+            if self._silence is not None:
+                raise self._silence
+            try:
+                await write(id, waiting[id])
+            except ReflowError as err:
+                if err.kind in _SILENT:
+                    self._silence = err
+                raise
             del waiting[id]
 
         await gather(one, list(waiting))

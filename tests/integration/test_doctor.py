@@ -7,9 +7,11 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +181,24 @@ def test_without_credentials_or_region_that_is_what_is_said(cloud: Cloud) -> Non
 
 
 @pytest.mark.aws
+@pytest.mark.parametrize(
+    ("variable", "value", "fault", "mend"),
+    [
+        ("AWS_PROFILE", "nosuch", "nosuch", "correct AWS_PROFILE"),
+        ("AWS_REGION", "us west", "us west", "correct AWS_REGION"),
+        ("AWS_ENDPOINT_URL", "nowhere", "nowhere", "correct AWS_ENDPOINT_URL"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_what_is_to_be_mended(
+    cloud: Cloud, variable: str, value: str, fault: str, mend: str
+) -> None:
+    found = findings(doctor(cloud.work, **{variable: value}))["credentials"]
+    assert found["status"] == "failed"
+    assert fault in found["message"]
+    assert found["mend"].startswith(mend)
+
+
+@pytest.mark.aws
 def test_a_server_that_does_not_answer_holds_nobody_up(cloud: Cloud) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=16) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
@@ -209,9 +229,43 @@ def test_a_registry_and_a_docker_daemon_that_do_not_answer_are_named(work: Works
 
 @pytest.mark.aws
 def test_a_server_that_is_not_there_is_named_with_what_to_do(cloud: Cloud) -> None:
-    found = findings(doctor(cloud.work, AWS_ENDPOINT_URL_S3="http://127.0.0.1:1"))[f"bucket {cloud.bucket}"]
-    assert f"http://127.0.0.1:1/{cloud.bucket}" in found["message"]
-    assert "AWS_ENDPOINT_URL" in found["mend"]
+    found = findings(doctor(cloud.work, AWS_ENDPOINT_URL_S3="http://127.0.0.1:1"))
+    bucket, clock = found[f"bucket {cloud.bucket}"], found["clock"]
+    assert f"http://127.0.0.1:1/{cloud.bucket}" in bucket["message"]
+    assert "AWS_ENDPOINT_URL" in bucket["mend"]
+    assert (clock["status"], clock["message"]) == ("warning", "not compared: no server answers")
+
+
+class _Hotel(BaseHTTPRequestHandler):
+    """Answers whatever it is asked with the page at which guests log in."""
+
+    def answer(self) -> None:
+        page = b"<html>Welcome</html>"
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(page)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(page)
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = answer  # noqa: N815  (the names that http.server calls)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.aws
+def test_a_server_of_another_kind_is_said_to_be_one(cloud: Cloud) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Hotel) as hotel:
+        threading.Thread(target=hotel.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{hotel.server_port}"
+        done = doctor(cloud.work, AWS_ENDPOINT_URL_DYNAMODB=url, AWS_ENDPOINT_URL_S3=url)
+        verb = cloud.work.reflow("setup-dynamodb-assoc", cloud.assoc, AWS_ENDPOINT_URL_DYNAMODB=url)
+        hotel.shutdown()
+    found = findings(done)
+    for name in (f"bucket {cloud.bucket}", f"assoc {cloud.assoc}"):
+        assert found[name]["status"] == "failed"
+        assert "the answer is not one of AWS's" in found[name]["message"]
+    verb.failed("the answer is not one of AWS's: this is another server, or a proxy in the way")
 
 
 @pytest.mark.aws

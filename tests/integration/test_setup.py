@@ -183,6 +183,14 @@ def test_s1_other_servers_will_do_and_what_they_lack_is_said(real: Place) -> Non
     assert real.work.reflow("upgrade").ok().err == ""
 
 
+@pytest.mark.aws
+def test_s1_a_server_may_call_its_region_as_it_likes(moto: Place) -> None:
+    moto.work.env |= {"AWS_REGION": "garage", "AWS_DEFAULT_REGION": "elsewhere"}
+    moto.work.reflow("setup-s3-repository", moto.bucket).ok()
+    assert moto.s3.get_bucket_location(Bucket=moto.bucket)["LocationConstraint"] == "garage"
+    assert moto.policy()[0]["Resource"][0] == f"arn:aws:s3:::{moto.bucket}"
+
+
 # Again.
 
 

@@ -59,6 +59,27 @@ def test_a_key_without_a_secret(no_settings: Path, monkeypatch: pytest.MonkeyPat
     assert "some-key" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("variables", "region"),
+    [
+        ({}, "sa-east-1"),
+        ({"AWS_DEFAULT_REGION": "eu-west-1"}, "eu-west-1"),
+        ({"AWS_REGION": "ap-south-1"}, "ap-south-1"),
+        ({"AWS_REGION": "ap-south-1", "AWS_DEFAULT_REGION": "eu-west-1"}, "ap-south-1"),
+        ({"AWS_REGION": "", "AWS_DEFAULT_REGION": "eu-west-1"}, "eu-west-1"),
+    ],
+)
+def test_the_region_is_what_the_variables_say_else_the_profile(
+    no_settings: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], region: str
+) -> None:
+    no_settings.write_text("[default]\nregion = sa-east-1\n")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    session = AwsSession()
+    assert (session.region, session.setting("region")) == (region, region)
+    assert session.client("sts").meta.region_name == region
+
+
 def test_a_region_that_is_none(no_settings: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_REGION", "us west")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us west")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from reflow.core.digest import Digest
 from reflow.core.errors import Kind, ReflowError
-from reflow.core.fileset import Fileset
+from reflow.core.fileset import EMPTY_FILESET, Fileset
 from reflow.core.filesetcodec import encode_fileset
 from reflow.eval import CacheMode
+from reflow.eval.cache import CacheWriter
 from tests.evalbench import Bench, pipeline
 from tests.fakes import (
+    CountingAssoc,
     CountingRepository,
     an_exec,
 )
@@ -53,6 +56,18 @@ async def test_storage_that_does_not_answer_makes_misses_not_failures(bench: Ben
     assert bench.shell.ran == ["a"]
     (failure,) = await evaluator.drain()
     assert failure.startswith("cache write a: ")
+
+
+async def test_of_a_batch_that_is_not_written_every_result_counts_and_the_reason_is_said_once() -> None:
+    assoc = CountingAssoc()
+    assoc.broken = ReflowError(Kind.UNAVAILABLE, "assoc")
+    said: list[str] = []
+    writer = CacheWriter(assoc, CountingRepository(), None, lambda level, text: said.append(text))
+    for name in "abcd":
+        writer.add(an_exec(name), [Digest.of(name.encode())], EMPTY_FILESET)
+    assert len(await writer.drain()) == 4
+    assert len(said) == 1
+    assert said[0].startswith("cache write a, b, c, …: ")
 
 
 async def test_invalidated_nodes_are_run_again(bench: Bench) -> None:

@@ -54,6 +54,11 @@ def test_paths_of_local_stores_can_be_set(home: Path) -> None:
     )
 
 
+def test_what_has_no_end_is_not_read_to_its_end() -> None:
+    with pytest.raises(ConfigError, match="/dev/zero: has more than 4 MiB, so it is no configuration file"):
+        load_config("/dev/zero")
+
+
 @pytest.mark.parametrize(
     ("text", "error"),
     [

@@ -12,7 +12,17 @@ from reflow.aws.tables import ASSOC, TASKDB, Table, creation
 from reflow.core.errors import ReflowError
 from reflow.runtime import setup_pending
 from reflow.runtime.config import Config, ConfigError, load_config
-from reflow.runtime.setup import Verb, assoc, check_key, cleaned, repository, taskdb, write
+from reflow.runtime.setup import (
+    Verb,
+    assoc,
+    check_key,
+    cleaned,
+    repository,
+    set_up,
+    set_up_ec2,
+    taskdb,
+    write,
+)
 from reflow.runtime.setup_bucket import ensure_bucket
 from reflow.runtime.setup_call import CallError, Cloud
 from reflow.runtime.setup_ec2 import ensure_group, instance_types, section
@@ -129,6 +139,25 @@ def test_old_and_unrecorded_versions_are_brought_up(versions: object, wanted: li
     assert outdated(Config(values)) == wanted
 
 
+@pytest.mark.parametrize("text", ["versions: all\n", "versions: [s3]\n"])
+def test_versions_that_are_none_are_refused_before_anything_is_made(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    cloud = FakeCloud({})
+    with pytest.raises(ConfigError, match=r"versions: got (text|a list) \(.*\), want a mapping"):
+        set_up(str(path), repository("bucket"), cloud)
+    assert (cloud.calls, path.read_text()) == ([], text)
+
+
+def test_settings_of_a_cluster_that_are_none_are_refused_before_anything_is_made(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("ec2cluster: big\n")
+    cloud = FakeCloud({})
+    with pytest.raises(ConfigError, match=r"ec2cluster: got text \(big\), want a mapping"):
+        set_up_ec2(str(path), cloud)
+    assert cloud.calls == []
+
+
 # Buckets.
 
 OURS = {"list_buckets": {"Buckets": [{"Name": "bucket"}]}, "head_bucket": {"BucketRegion": "us-west-2"}}
@@ -215,7 +244,8 @@ def test_nothing_is_made_safe_where_that_is_not_wanted() -> None:
             {"head_bucket": refusal("400"), "get_bucket_location": refusal("ExpiredToken")},
             "because (ExpiredToken)",
         ),
-        ({**OURS, **SAFE, "put_object": refusal("AccessDenied", 403)}, "nothing can be written to it"),
+        ({**OURS, **SAFE, "put_object": refusal("AccessDenied", 403)}, "it cannot be written to and read"),
+        ({**OURS, **SAFE, "head_object": refusal("403", 403)}, "it cannot be written to and read"),
         (
             {"head_bucket": refusal("404", 404), "create_bucket": refusal("BucketAlreadyExists", 409)},
             "the name is taken by somebody else",
@@ -232,11 +262,41 @@ def test_a_bucket_that_cannot_be_used_is_an_error_that_says_why(answers: dict[st
     assert error in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["ab", "Upper", "a_b", "-ab", "a..b", "x" * 64, "a b"])
+@pytest.mark.parametrize("name", ["ab", "Upper", "a_b", "-ab", "a..b", "x" * 64, "a b", "192.168.1.1"])
 def test_names_that_no_bucket_can_have_are_refused_before_any_call(name: str) -> None:
     cloud = FakeCloud({})
     with pytest.raises(ReflowError, match="no name for a bucket"):
         ensure_bucket(cloud, name)
+    assert cloud.calls == []
+
+
+def test_of_versions_that_may_not_be_deleted_a_marker_is_left() -> None:
+    deleted: list[dict[str, Any]] = []
+
+    def delete(**sent: Any) -> Answer:
+        deleted.append(sent)
+        return refusal("AccessDenied", 403) if "VersionId" in sent else {}
+
+    answers = {**OURS, **SAFE, "put_object": {"VersionId": "1"}, "delete_object": delete}
+    ensure_bucket(FakeCloud(answers), "bucket")
+    assert [sent.get("VersionId") for sent in deleted] == ["1", None]
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [assoc("ab"), assoc("with blank"), assoc("né-table"), assoc("x" * 256), taskdb("a b", "bucket")],
+)
+def test_names_that_no_table_can_have_are_refused_before_any_call(verb: Verb) -> None:
+    cloud = FakeCloud({})
+    with pytest.raises(ReflowError, match="no name for a table: want 3 to 255"):
+        verb.make(cloud)
+    assert cloud.calls == []
+
+
+def test_a_record_of_runs_is_not_begun_with_a_bucket_that_cannot_be() -> None:
+    cloud = FakeCloud({})
+    with pytest.raises(ReflowError, match="no name for a bucket"):
+        taskdb("table", "Bad Bucket").make(cloud)
     assert cloud.calls == []
 
 
@@ -286,7 +346,7 @@ def test_a_setting_that_a_server_takes_too_far_is_taken_back() -> None:
     assert [block["BlockPublicAcls"] for block in blocks] == [True, False]
     answers["put_object"] = refusal("AccessDenied", 403)
     answers["get_public_access_block"] = {"PublicAccessBlockConfiguration": former}
-    with pytest.raises(ReflowError, match="nothing can be written"):
+    with pytest.raises(ReflowError, match="it cannot be written to"):
         ensure_bucket(FakeCloud({**OURS, **answers}, is_aws=False), "bucket", is_secured=True)
     assert blocks[-1] == former
 

@@ -139,6 +139,17 @@ def test_changes_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
     assert yaml.safe_load(Path(path).read_text()) == dict.fromkeys(names, "x")
 
 
+def test_a_device_or_a_pipe_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for link in (pipe, tmp_path / "link"):
+        if link != pipe:
+            link.symlink_to(pipe)
+        with pytest.raises(ConfigError, match="cannot be changed: it is not a file; name one with -config"):
+            make_directory(str(link))
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
 def test_without_a_file_there_is_nothing_to_write() -> None:
     with pytest.raises(ConfigError, match="no configuration file to write"):
         make_directory("")
