@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from reflow.aws.error import translating
+from reflow.aws.error import translate, translating
 from reflow.blob.datapath import Body, DataPath, FilePart, Place, Received, Target, Write, payer
 from reflow.blob.outgoing import size_of
 from reflow.blob.s3part import Part
@@ -20,21 +20,29 @@ from reflow.disk.filesystem import translate_error
 
 _CHUNK = 1 << 20
 _METADATA = "x-amz-meta-"
+_REGION = "x-amz-bucket-region"
+_SAYS = (301, 400, 403)
+"""Refusals that say where a bucket is."""
 _PARAMETERS = {"content-type": "ContentType", "if-match": "IfMatch", "if-none-match": "IfNoneMatch"}
 
 
 def open_boto(place: Place) -> DataPath:
     """A data path; blocks while AWS's description of S3 is read."""
-    return BotoDataPath(place.session.client("s3", place.region), place.blocking)
+    return BotoDataPath(place.session.client("s3", place.region), place.bucket, place.blocking)
 
 
 class BotoDataPath(DataPath):
     """Calls through one client."""
 
-    def __init__(self, client: Any, blocking: Blocking) -> None:
+    def __init__(self, client: Any, bucket: str, blocking: Blocking) -> None:
         self._client = client
+        self._bucket = bucket
         self._blocking = blocking
         self._payer = {"RequestPayer": payer()} if payer() else {}
+
+    async def region(self) -> str:
+        """Where the bucket says that it is; empty when it does not say."""
+        return await self._blocking(self._region)
 
     async def head(self, target: Target) -> Received:
         """What is known of an object."""
@@ -76,6 +84,22 @@ class BotoDataPath(DataPath):
 
     async def close(self) -> None:
         """The client is the session's, the threads are the store's."""
+
+    def _region(self) -> str:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            answer = self._client.head_bucket(Bucket=self._bucket)
+        except ClientError as err:
+            answer = err.response
+            about = answer["ResponseMetadata"]
+            status = about.get("HTTPStatusCode")
+            if status not in _SAYS or (_REGION not in about.get("HTTPHeaders", {}) and status != 403):
+                raise translate(err, "s3.bucket", self._bucket) from err
+        except BotoCoreError as err:
+            raise translate(err, "s3.bucket", self._bucket) from err
+        region: str = answer["ResponseMetadata"].get("HTTPHeaders", {}).get(_REGION, "")
+        return region
 
     def _call(self, op: str, target: Target, **arguments: Any) -> dict[str, Any]:
         with translating(f"s3.{op}", target.url):

@@ -63,6 +63,13 @@ The bytes are only good until it returns. It raises nothing but ReflowErrors.
 class DataPath(Protocol):
     """The calls about one bucket; all methods may be called at the same time."""
 
+    async def region(self) -> str:
+        """Where the bucket says that it is; empty when it does not say, as to who may not use it.
+
+        Raises NOT_EXIST.
+        """
+        ...
+
     async def head(self, target: Target) -> Received:
         """What is known of an object."""
         ...

@@ -131,11 +131,25 @@ class _Stop:
 class DirectPath:
     """The calls for one bucket."""
 
-    def __init__(self, route: Route, blocking: Blocking) -> None:
+    def __init__(self, route: Route, bucket: str, blocking: Blocking) -> None:
         self._route = route
+        self._bucket = bucket
         self._pool = Pool(route.origin, CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
         self._blocking = blocking
         self._always = {"x-amz-request-payer": payer()} if payer() else {}
+
+    async def region(self) -> str:
+        """Where the bucket says that it is; empty when it does not say."""
+        target = Target(self._bucket, "")
+        request = _Request("bucket", "HEAD", target, {}, accepted=(200, 301, 400, 403))
+
+        def receive(connection: Connection, answer: Answer) -> str:
+            found = answer.headers.get("x-amz-bucket-region", "")
+            if not found and answer.status in (301, 400):
+                raise self._refused(connection, request, answer)
+            return found
+
+        return await self._call(request, receive)
 
     async def head(self, target: Target) -> Received:
         """What is known of an object."""
@@ -202,19 +216,6 @@ class DirectPath:
     def hang_up(self) -> None:
         """Let go of connections; from any thread."""
         self._pool.close()
-
-    def region(self, bucket: str) -> str:
-        """Where the bucket says that it is; empty when it does not say. Blocks. Raises NOT_EXIST."""
-        target = Target(bucket, "")
-        request = _Request("bucket", "HEAD", target, {}, accepted=(200, 301, 400, 403))
-
-        def receive(connection: Connection, answer: Answer) -> str:
-            found = answer.headers.get("x-amz-bucket-region", "")
-            if not found and answer.status in (301, 400):
-                raise self._refused(connection, request, answer)
-            return found
-
-        return self._translated(request, receive, _Stop())
 
     # One call, in a thread.
 

@@ -53,7 +53,7 @@ def is_boto_wanted() -> bool:
 def open_path(place: Place) -> DataPath:
     """A data path: of ours where it can be and boto is not asked for. Blocks."""
     route = None if is_boto_wanted() else told_by_environment(place) or told_by_botocore(place)
-    return open_boto(place) if route is None else DirectPath(route, place.blocking)
+    return open_boto(place) if route is None else DirectPath(route, place.bucket, place.blocking)
 
 
 def open_direct(place: Place) -> DataPath:
@@ -62,7 +62,7 @@ def open_direct(place: Place) -> DataPath:
     if route is None:
         cause = "what is configured (a proxy, or the kind of bucket) needs boto"
         raise ReflowError(Kind.NOT_SUPPORTED, "s3", place.bucket, cause=cause)
-    return DirectPath(route, place.blocking)
+    return DirectPath(route, place.bucket, place.blocking)
 
 
 def told_by_environment(place: Place) -> Route | None:

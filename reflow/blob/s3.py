@@ -24,7 +24,6 @@ from reflow.blob.etag import HASH_HEADER, Sums, again_if_damaged, promised
 from reflow.blob.gather import call_off, gather
 from reflow.blob.key import check_key, check_prefix
 from reflow.blob.multipart import Multipart, Send
-from reflow.blob.region import region_of
 from reflow.blob.route import open_path
 from reflow.blob.s3control import Control
 from reflow.blob.s3part import (
@@ -85,13 +84,25 @@ class S3Store(Store):
         """A bucket, wherever it is. Raises NOT_EXIST or NOT_ALLOWED."""
         async with self._opening:
             if name not in self._buckets:
-                nearest = Place(self._session, self._session.region, name, self._blocking)
-                region = await retrying(lambda: self._blocking(region_of, nearest), FIRST)
-                place = nearest._replace(region=region)
-                path = self._paths[name] = await self._blocking(self._open_path, place)
+                region, path = await self._locate(name)
+                self._paths[name] = path
                 control = Control(name, partial(self._session.client, "s3", region), self._blocking)
                 self._buckets[name] = S3Bucket(control, path, self._cuts)
             return self._buckets[name]
+
+    async def _locate(self, name: str) -> tuple[str, DataPath]:
+        """Where a bucket is, and the way to it. It need not be one that we may list."""
+        nearest = Place(self._session, self._session.region, name, self._blocking)
+        path = await self._blocking(self._open_path, nearest)
+        try:
+            region = await retrying(path.region, FIRST) or nearest.region
+        except BaseException:
+            await path.close()
+            raise
+        if region != nearest.region:
+            await path.close()
+            path = await self._blocking(self._open_path, nearest._replace(region=region))
+        return region, path
 
     async def close(self) -> None:
         """Let go of connections and threads."""

@@ -115,5 +115,10 @@ class Requirements:
         """The amount beyond which more machine does not help."""
         return self.minimum.scaled(1 + self.width)
 
+    def beside(self, minimum: Resources) -> Requirements:
+        """Requirements of this and another piece of work that run at the same time."""
+        width = self.width + 1 if len(self.minimum) else self.width
+        return Requirements(self.minimum.at_least(minimum), width)
+
     def __str__(self) -> str:
         return f"{self.minimum}#{self.width}" if self.width > 1 else str(self.minimum)

@@ -16,14 +16,17 @@ from pathlib import Path
 import pytest
 
 from reflow.aws.httpconnection import Origin
+from reflow.aws.session import AwsSession
 from reflow.aws.sigv4 import Access, Scope
 from reflow.blob import direct
 from reflow.blob.datapath import FilePart, Received, Target, Write
 from reflow.blob.direct import DirectPath, Route
+from reflow.blob.s3 import S3Store
 from reflow.blob.s3part import Part
 from reflow.core.errors import Kind, ReflowError
 from reflow.disk.blocking import Blocking
 from reflow.disk.filesystem import translate_error
+from tests import servers
 from tests.scripted import Reply, Scripted, ok, scripted
 from tests.waiting import until
 
@@ -50,7 +53,7 @@ class Opener:
         """A data path to a server."""
         origin = Origin("127.0.0.1", server.port, tls)
         route = Route(origin, f"127.0.0.1:{server.port}", "/b/", Scope("us-west-2", "s3"), lambda: access)
-        self.opened.append(DirectPath(route, self.blocking))
+        self.opened.append(DirectPath(route, "b", self.blocking))
         return self.opened[-1]
 
 
@@ -298,6 +301,58 @@ async def test_a_file_that_shrinks_is_named(path_to: Opener, tmp_path: Path) -> 
     with scripted(ok()) as server, pytest.raises(ReflowError, match="shorter") as caught:
         await path_to(server).put(TARGET, FilePart(str(tmp_path / "f"), 0, 5), {})
     assert caught.value.kind is Kind.INTEGRITY
+
+
+# Where a bucket is.
+
+
+@pytest.mark.parametrize(
+    ("status", "sent", "region"),
+    [
+        ("200 OK", {"x_amz_bucket_region": "eu-west-1"}, "eu-west-1"),
+        ("301 Moved", {"x_amz_bucket_region": "eu-west-1"}, "eu-west-1"),
+        ("400 Bad Request", {"x_amz_bucket_region": "eu-west-1"}, "eu-west-1"),
+        ("403 Forbidden", {"x_amz_bucket_region": "eu-west-1"}, "eu-west-1"),
+        ("200 OK", {}, ""),
+        ("403 Forbidden", {}, ""),
+    ],
+)
+async def test_a_bucket_says_where_it_is(
+    path_to: Opener, status: str, sent: dict[str, str], region: str
+) -> None:
+    with scripted(ok(b"", status, **sent)) as server:
+        assert await path_to(server).region() == region
+    assert server.requests[0].startswith(b"HEAD /b/ HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [("404 Not Found", Kind.NOT_EXIST), ("301 Moved", Kind.INVALID), ("503 Slow Down", Kind.UNAVAILABLE)],
+)
+async def test_a_bucket_that_does_not_say_is_an_error(path_to: Opener, status: str, kind: Kind) -> None:
+    with scripted(ok(b"", status)) as server:
+        assert await kind_of(path_to(server).region()) is kind
+
+
+async def test_whoever_was_asked_for_the_region_is_asked_for_objects_by_the_same_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with scripted(ok(x_amz_bucket_region=servers.REGION), ok(b"data")) as server:
+        servers.use(monkeypatch, s3=f"http://127.0.0.1:{server.port}")
+        store = S3Store(AwsSession())
+        bucket = await store.bucket("bucket")
+        assert await bucket.read("k") == b"data"
+        await store.close()
+    assert server.connections == 1
+
+
+async def test_a_bucket_elsewhere_is_asked_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    with scripted(ok(b"", "301 Moved", x_amz_bucket_region="eu-west-1"), ok(b"data")) as server:
+        servers.use(monkeypatch, s3=f"http://127.0.0.1:{server.port}")
+        store = S3Store(AwsSession())
+        assert await (await store.bucket("bucket")).read("k") == b"data"
+        await store.close()
+    assert b"/eu-west-1/s3/aws4_request" in server.requests[1]
 
 
 # Cancellation.

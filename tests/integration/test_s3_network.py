@@ -10,7 +10,6 @@ import pytest
 
 from reflow.aws.session import AwsSession
 from reflow.blob.datapath import OpenDataPath, Place, Target
-from reflow.blob.region import region_of
 from reflow.core.errors import Kind, ReflowError
 from reflow.disk.blocking import Blocking
 from tests import servers
@@ -54,7 +53,7 @@ async def test_the_host_the_object_and_what_to_do_are_named(
         with pytest.raises(ReflowError) as caught:
             await data.read(Target("bucket", "some/key"))
         with pytest.raises(ReflowError) as asked:
-            region_of(Place(AwsSession(), servers.REGION, "bucket", blocking))
+            await data.region()
         await data.close()
         blocking.close()
     for error in (caught.value, asked.value):

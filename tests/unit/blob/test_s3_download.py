@@ -63,7 +63,7 @@ class Client:
 
 def bucket(client: Client) -> S3Bucket:
     blocking = Blocking("s3-test", 8)
-    return S3Bucket(Control("b", lambda: client, blocking), BotoDataPath(client, blocking), Cuts())
+    return S3Bucket(Control("b", lambda: client, blocking), BotoDataPath(client, "b", blocking), Cuts())
 
 
 async def test_an_object_is_put_together(tmp_path: Path) -> None:

@@ -72,3 +72,8 @@ def test_durations(seconds: float, text: str) -> None:
 )
 def test_general_numbers(value: float, text: str) -> None:
     assert format_general(value) == text
+
+
+def test_requirements_beside_each_other_widen() -> None:
+    need = Requirements().beside(Resources(cpu=1)).beside(Resources(cpu=2))
+    assert (need.minimum, need.width, need.maximum()) == (Resources(cpu=2), 1, Resources(cpu=4))
