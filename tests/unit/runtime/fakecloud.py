@@ -49,3 +49,8 @@ class FakeCloud(Cloud):
 def refusal(code: str, status: int = 400) -> CallError:
     """An error as a service answers it."""
     return CallError("service.operation", code, "because", status)
+
+
+def changing(cloud: FakeCloud) -> list[str]:
+    """The calls that change something, those of the probe aside."""
+    return [name for name in cloud.calls if name.startswith(("put_bucket", "put_public", "create", "update"))]
